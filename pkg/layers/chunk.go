@@ -1,0 +1,47 @@
+package layers
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// ChunkSize is the most bytes one Chunk holds. Large enough that a hand-over
+// between goroutines costs nothing beside the work on its bytes, small enough
+// that several lie in a second-level cache.
+const ChunkSize = 256 << 10
+
+// Chunk is a run of a layer's tar stream, in a pooled buffer that its readers
+// share by reference count: the hasher, the tar side and any writer that still
+// holds a file's bytes. Nobody writes to Bytes after the chunk has been handed
+// out, and nobody reads it after giving back his reference.
+type Chunk struct {
+	Bytes []byte
+
+	buf  []byte
+	refs atomic.Int32
+	pool *sync.Pool
+}
+
+// Retain adds a reference. The caller must hold one already.
+func (c *Chunk) Retain() { c.refs.Add(1) }
+
+// Release gives one reference back; the last one recycles the buffer.
+func (c *Chunk) Release() {
+	switch n := c.refs.Add(-1); {
+	case n == 0:
+		c.Bytes = nil
+		c.pool.Put(c)
+	case n < 0:
+		panic("layers: chunk released more often than retained")
+	}
+}
+
+// A pool for all layers of a process: a chunk freed by one serves another.
+var chunks = sync.Pool{New: func() any { return &Chunk{buf: make([]byte, ChunkSize)} }}
+
+func newChunk() *Chunk {
+	c := chunks.Get().(*Chunk)
+	c.pool = &chunks
+	c.refs.Store(1)
+	return c
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Image is one image for one platform: a manifest and the config it names.
+// len(Manifest.Layers) == len(Config.RootFS.DiffIDs) holds for every Image.
+type Image struct {
+	// Name is the reference in full, "docker.io/library/nginx:latest". Empty for
+	// an image that no tag names.
+	Name string
+	// Source is what Name resolved to at the registry: the digest of the index,
+	// or of the manifest where there was no index.
+	Source digest.Digest
+	// Descriptor is the manifest's, with the platform it was chosen for.
+	Descriptor ocispec.Descriptor
+	Manifest   ocispec.Manifest
+	Config     ocispec.Image
+}
+
+// Size is the sum of the sizes of all blobs of the image, in bytes.
+func (i *Image) Size() int64 {
+	n := i.Descriptor.Size + i.Manifest.Config.Size
+	for _, l := range i.Manifest.Layers {
+		n += l.Size
+	}
+	return n
+}
+
+// NewImage parses a manifest and its config, whose bytes the caller has checked
+// against their descriptors. It refuses a manifest that is also an index
+// (CVE-2021-41190), digests other than sha256, negative
+// sizes, and a config that does not name one DiffID a layer.
+func NewImage(d ocispec.Descriptor, manifest, config []byte) (*Image, error) {
+	m, err := ParseManifest(d, manifest)
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{Descriptor: d, Manifest: *m, Source: d.Digest}
+	if err := json.Unmarshal(config, &img.Config); err != nil {
+		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
+	}
+	diffIDs := img.Config.RootFS.DiffIDs
+	if len(m.Layers) != len(diffIDs) {
+		return nil, fmt.Errorf("config %s: %d diff_ids for %d layers", m.Config.Digest, len(diffIDs), len(m.Layers))
+	}
+	for i, id := range diffIDs {
+		if err := checkDigest(id); err != nil {
+			return nil, fmt.Errorf("config %s: diff_ids[%d]: %w", m.Config.Digest, i, err)
+		}
+	}
+	return img, nil
+}
+
+// ParseManifest parses and checks the manifest that d describes.
+func ParseManifest(d ocispec.Descriptor, b []byte) (*ocispec.Manifest, error) {
+	var both struct {
+		ocispec.Manifest
+		Manifests json.RawMessage `json:"manifests"`
+		FSLayers  json.RawMessage `json:"fsLayers"`
+	}
+	if err := json.Unmarshal(b, &both); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	m := both.Manifest
+	switch {
+	case present(both.FSLayers):
+		return nil, fmt.Errorf("manifest %s: docker schema 1, which cannot be verified", d.Digest)
+	case present(both.Manifests):
+		return nil, fmt.Errorf("manifest %s: both an index and a manifest", d.Digest)
+	case m.SchemaVersion != 2:
+		return nil, fmt.Errorf("manifest %s: schemaVersion %d, want 2", d.Digest, m.SchemaVersion)
+	case m.MediaType != "" && d.MediaType != "" && m.MediaType != d.MediaType:
+		return nil, fmt.Errorf("manifest %s: is labelled %s and calls itself %s", d.Digest, d.MediaType, m.MediaType)
+	}
+	if err := CheckDescriptor(m.Config); err != nil {
+		return nil, fmt.Errorf("manifest %s: config: %w", d.Digest, err)
+	}
+	for i, l := range m.Layers {
+		if err := CheckDescriptor(l); err != nil {
+			return nil, fmt.Errorf("manifest %s: layers[%d]: %w", d.Digest, i, err)
+		}
+	}
+	return &m, nil
+}
+
+func present(raw json.RawMessage) bool {
+	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
+}
+
+// CheckDescriptor refuses a descriptor from which no path, URL or allocation may
+// be made: a digest that is not lower-case hexadecimal of a known algorithm
+// (CVE-2024-3727), or a negative size.
+func CheckDescriptor(d ocispec.Descriptor) error {
+	if err := checkDigest(d.Digest); err != nil {
+		return err
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("size %d of %s", d.Size, d.Digest)
+	}
+	return nil
+}
+
+var errUnsupportedDigest = errors.New("only sha256 is supported")
+
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("%q: %w", string(d), err)
+	}
+	if d.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("%q: %w", string(d), errUnsupportedDigest)
+	}
+	return nil
+}
