@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -108,14 +109,14 @@ func CheckDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
-var errUnsupportedDigest = errors.New("only sha256 is supported")
+var errUnsupportedDigest = errors.New("not a sha256 digest, and no other kind is supported")
 
 func checkDigest(d digest.Digest) error {
+	if !strings.HasPrefix(string(d), "sha256:") {
+		return fmt.Errorf("%q: %w", string(d), errUnsupportedDigest)
+	}
 	if err := d.Validate(); err != nil {
 		return fmt.Errorf("%q: %w", string(d), err)
-	}
-	if d.Algorithm() != digest.SHA256 {
-		return fmt.Errorf("%q: %w", string(d), errUnsupportedDigest)
 	}
 	return nil
 }

@@ -1,0 +1,430 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+func open(t *testing.T, root string) *Store {
+	t.Helper()
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func describe(b []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(b), Size: int64(len(b))}
+}
+
+func ingest(t *testing.T, s *Store, d ocispec.Descriptor) *Ingest {
+	t.Helper()
+	in, err := s.Ingest(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in
+}
+
+func write(t *testing.T, in *Ingest, b []byte) {
+	t.Helper()
+	if _, err := in.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, s interface {
+	Blob(context.Context, ocispec.Descriptor) (io.ReadCloser, error)
+}, d ocispec.Descriptor) ([]byte, error) {
+	t.Helper()
+	r, err := s.Blob(t.Context(), d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// files lists all regular files below root, without the lock.
+func files(t *testing.T, root string) string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && e.Name() != "lock" {
+			names = append(names, strings.TrimPrefix(p, root+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names, " ")
+}
+
+var blob = []byte("a layer, as far as the store is concerned")
+
+func TestBlobAppearsOnlyWhenComplete(t *testing.T) {
+	root := t.TempDir()
+	s, d := open(t, root), describe(blob)
+	in := ingest(t, s, d)
+	write(t, in, blob)
+	if s.Has(d) {
+		t.Fatal("blob is there before Commit")
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, s, d); err != nil || string(got) != string(blob) {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	if _, err := s.Ingest(t.Context(), d); !errors.Is(err, ErrExists) {
+		t.Fatalf("second Ingest: %v, want ErrExists", err)
+	}
+	if got, want := files(t, root), "images/blobs/sha256/"+d.Digest.Encoded()+" images/index.json images/oci-layout"; got != want {
+		t.Fatalf("files: %s\nwant:  %s", got, want)
+	}
+}
+
+func TestWrongBlobLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		content string
+		sizeOff int64
+	}{
+		"content differs": {"A LAYER, as far as the store is concerned", 0},
+		"too short":       {"a layer", 0},
+		"too long":        {string(blob) + "!", 0},
+		"size in the descriptor is wrong, digest right": {string(blob), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			s, d := open(t, root), describe(blob)
+			d.Size += c.sizeOff
+			in := ingest(t, s, d)
+			_, err := in.Write([]byte(c.content))
+			if err == nil {
+				err = in.Commit()
+			}
+			var bad *VerifyError
+			if !errors.As(err, &bad) || bad.Want.Digest != d.Digest {
+				t.Fatalf("error is %v, want a VerifyError", err)
+			}
+			if s.Has(d) {
+				t.Fatal("the wrong blob is in the store")
+			}
+		})
+	}
+}
+
+func TestTransferResumes(t *testing.T) {
+	root := t.TempDir()
+	d := describe(blob)
+	in := ingest(t, open(t, root), d)
+	write(t, in, blob[:10])
+	in.Close()
+
+	s := open(t, root) // as the next process does
+	in = ingest(t, s, d)
+	if in.Offset() != 10 {
+		t.Fatalf("offset %d, want 10", in.Offset())
+	}
+	write(t, in, blob[10:])
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, s, d); err != nil || string(got) != string(blob) {
+		t.Fatalf("read %q, %v", got, err)
+	}
+}
+
+func TestResumeOfSpoiltBytesIsRefusedOnceAndThenStartsOver(t *testing.T) {
+	root := t.TempDir()
+	s, d := open(t, root), describe(blob)
+	in := ingest(t, s, d)
+	write(t, in, []byte("spoilt"))
+	in.Close()
+	in = ingest(t, s, d)
+	write(t, in, blob[in.Offset():])
+	if err := in.Commit(); err == nil {
+		t.Fatal("spoilt blob was accepted")
+	}
+	in.Close()
+	if in = ingest(t, s, d); in.Offset() != 0 {
+		t.Fatalf("offset %d after a refused blob, want 0", in.Offset())
+	}
+}
+
+func TestReaderFollowsABlobInFlight(t *testing.T) {
+	s, d := open(t, t.TempDir()), describe(blob)
+	if _, err := s.Blob(t.Context(), d); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("Blob before any Ingest: %v, want ErrNotFound", err)
+	}
+	r, err := s.Follow().Blob(t.Context(), d) // before the delivery begins
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	in := ingest(t, s, d)
+	got := make([]byte, 5)
+	for i, part := range [][]byte{blob[:5], blob[5:10]} {
+		write(t, in, part)
+		if _, err := io.ReadFull(r, got); err != nil || string(got) != string(part) {
+			t.Fatalf("part %d: read %q, %v", i, got, err)
+		}
+	}
+	in.Close() // the connection breaks
+	in = ingest(t, s, d)
+	write(t, in, blob[in.Offset():])
+
+	end := make(chan error, 1)
+	rest := make([]byte, len(blob)-10)
+	if _, err := io.ReadFull(r, rest); err != nil || string(rest) != string(blob[10:]) {
+		t.Fatalf("rest: %q, %v", rest, err)
+	}
+	go func() { _, err := r.Read(got); end <- err }()
+	select {
+	case err := <-end:
+		t.Fatalf("reader ended with %v before the blob was verified", err)
+	default:
+	}
+	if err := in.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-end; err != io.EOF {
+		t.Fatalf("reader ended with %v, want EOF", err)
+	}
+}
+
+func TestFollowerOfAWrongBlobFails(t *testing.T) {
+	s, d := open(t, t.TempDir()), describe(blob)
+	in := ingest(t, s, d)
+	write(t, in, []byte(strings.ToUpper(string(blob))))
+	r, err := s.Blob(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := in.Commit(); err == nil {
+		t.Fatal("wrong blob committed")
+	}
+	var bad *VerifyError
+	if _, err := io.ReadAll(r); !errors.As(err, &bad) {
+		t.Fatalf("follower got %v, want a VerifyError", err)
+	}
+}
+
+func TestCancelEndsAWaitingReader(t *testing.T) {
+	s, d := open(t, t.TempDir()), describe(blob)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := s.Follow().Blob(ctx, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestTwoStoresDeliverABlobOnce(t *testing.T) {
+	root := t.TempDir()
+	d := describe(blob)
+	first := ingest(t, open(t, root), d)
+	other := open(t, root) // its own descriptors: to the kernel's locks, another process
+	follower, err := other.Follow().Blob(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		in, err := other.Ingest(t.Context(), d)
+		if err == nil {
+			in.Close()
+		}
+		second <- err
+	}()
+	write(t, first, blob)
+	if err := first.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if err := <-second; !errors.Is(err, ErrExists) {
+		t.Fatalf("second Ingest: %v, want ErrExists", err)
+	}
+	if got, err := io.ReadAll(follower); err != nil || string(got) != string(blob) {
+		t.Fatalf("follower of the other store read %q, %v", got, err)
+	}
+}
+
+func TestWaitForALockCanBeCancelled(t *testing.T) {
+	root := t.TempDir()
+	d := describe(blob)
+	ingest(t, open(t, root), d)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := open(t, root).Ingest(ctx, d); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestShortBlobCountsAsMissing(t *testing.T) {
+	s, d := open(t, t.TempDir()), describe(blob)
+	if err := s.WriteBlob(t.Context(), d, blob); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(s.blobPath(d.Digest), 3); err != nil { // a power cut
+		t.Fatal(err)
+	}
+	if s.Has(d) {
+		t.Fatal("a truncated blob counts as present")
+	}
+	if err := s.WriteBlob(t.Context(), d, blob); err != nil {
+		t.Fatalf("repair: %v", err)
+	}
+	if got, err := s.ReadBlob(d); err != nil || string(got) != string(blob) {
+		t.Fatalf("after repair: %q, %v", got, err)
+	}
+}
+
+// testImage stores an image of one layer and returns it.
+func testImage(t *testing.T, s *Store, layer string) *Image {
+	t.Helper()
+	put := func(mt string, b []byte) ocispec.Descriptor {
+		d := describe(b)
+		d.MediaType = mt
+		if err := s.WriteBlob(t.Context(), d, b); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	l := put(ocispec.MediaTypeImageLayer, []byte(layer))
+	config, _ := json.Marshal(ocispec.Image{
+		Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{l.Digest}},
+	})
+	manifest, _ := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: put(ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{l},
+	})
+	img, err := NewImage(put(ocispec.MediaTypeImageManifest, manifest), manifest, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestTagNamesAnImageAndMovesIt(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	a, b := testImage(t, s, "one"), testImage(t, s, "two")
+	b.Source = digest.FromString("the index it came from")
+	for name, img := range map[string]*Image{"example.org/x:1": a, "example.org/x:2": b} {
+		if err := s.Tag(t.Context(), name, img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := open(t, root).Resolve("example.org/x:2")
+	if err != nil || got.Descriptor.Digest != b.Descriptor.Digest || got.Source != b.Source || got.Name != "example.org/x:2" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := s.Tag(t.Context(), "example.org/x:2", a); err != nil {
+		t.Fatal(err)
+	}
+	imgs, err := s.Images()
+	if err != nil || len(imgs) != 2 || imgs[0].Name != "example.org/x:1" || imgs[1].Descriptor.Digest != a.Descriptor.Digest {
+		t.Fatalf("%+v, %v", imgs, err)
+	}
+	if _, err := s.Resolve("example.org/x:3"); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("unknown name: %v", err)
+	}
+}
+
+func TestManyTagAtOnce(t *testing.T) {
+	root := t.TempDir()
+	img := testImage(t, open(t, root), "one")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		s := open(t, root)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := s.Tag(t.Context(), "example.org/x:"+string(rune('a'+i)), img); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	if imgs, err := open(t, root).Images(); err != nil || len(imgs) != 8 {
+		t.Fatalf("%d images, %v", len(imgs), err)
+	}
+}
+
+func TestABrokenImageDoesNotHideTheOthers(t *testing.T) {
+	s := open(t, t.TempDir())
+	good, broken := testImage(t, s, "one"), testImage(t, s, "two")
+	for name, img := range map[string]*Image{"good:1": good, "broken:1": broken} {
+		if err := s.Tag(t.Context(), name, img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(s.blobPath(broken.Descriptor.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	imgs, err := s.Images()
+	if len(imgs) != 1 || imgs[0].Name != "good:1" || !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "broken:1") {
+		t.Fatalf("%d images, error %v", len(imgs), err)
+	}
+}
+
+func TestDropDamagedRemovesWhatNoLongerMatches(t *testing.T) {
+	s := open(t, t.TempDir())
+	img := testImage(t, s, "a layer")
+	l := img.Manifest.Layers[0]
+	if dropped, err := s.DropDamaged(t.Context(), img); len(dropped) != 0 || err != nil {
+		t.Fatalf("dropped %v from a sound store, %v", dropped, err)
+	}
+	if err := os.WriteFile(s.blobPath(l.Digest), []byte("A layer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dropped, err := s.DropDamaged(t.Context(), img)
+	if err != nil || len(dropped) != 1 || dropped[0] != l.Digest || s.Has(l) {
+		t.Fatalf("dropped %v, %v", dropped, err)
+	}
+}
+
+func TestNobodyElseGetsIn(t *testing.T) {
+	old := unix.Umask(0) // the most careless of users
+	defer unix.Umask(old)
+	root := filepath.Join(t.TempDir(), "store")
+	s := open(t, root)
+	testImage(t, s, "one")
+	in := ingest(t, s, describe(blob))
+	write(t, in, blob[:3])
+	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := e.Info()
+		if err == nil && fi.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is %v", p, fi.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
