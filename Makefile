@@ -1,0 +1,45 @@
+# peel. `make demo` shows what it does, `make test` proves it.
+
+GO         ?= go
+STATICCHECK = $(GO) tool -modfile=tools/go.mod staticcheck
+VERSION    := $(shell git describe --tags --dirty 2>/dev/null)
+
+.PHONY: all build install demo test setup check unit e2e bench clean
+
+all: build
+
+# One static binary, without cgo.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o peel ./cmd/peel
+
+install:
+	CGO_ENABLED=0 $(GO) install -trimpath -ldflags='-s -w' ./cmd/peel
+
+demo: build
+	e2e/demo.sh
+
+# Everything: what CI runs. `setup` installs what the tests need from Debian's
+# packages; a test that lacks a tool all the same says so and is skipped.
+test: setup check unit e2e
+
+setup:
+	e2e/setup.sh
+
+check:
+	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./...
+	$(STATICCHECK) ./...
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) build -o /dev/null ./cmd/peel
+
+unit:
+	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v '^peel/e2e')
+
+e2e: build
+	$(GO) test -v -timeout 40m ./e2e/...
+
+bench: build
+	bench/run.sh
+
+clean:
+	rm -f peel
