@@ -16,10 +16,11 @@ import (
 	"io"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"peel/pkg/layers/gzip"
 )
 
 // Compression is how a layer's tar is packed in its blob.
