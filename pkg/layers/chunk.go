@@ -19,7 +19,16 @@ type Chunk struct {
 
 	buf  []byte
 	refs atomic.Int32
-	pool *sync.Pool
+	pool *sync.Pool // nil for a chunk of NewChunk's
+	done func()
+}
+
+// NewChunk makes a chunk, with one reference, of bytes that lie elsewhere, such as
+// in a mapped file. done, unless nil, runs when the last reference is given back.
+func NewChunk(b []byte, done func()) *Chunk {
+	c := &Chunk{Bytes: b, done: done}
+	c.refs.Store(1)
+	return c
 }
 
 // Retain adds a reference. The caller must hold one already.
@@ -30,7 +39,11 @@ func (c *Chunk) Release() {
 	switch n := c.refs.Add(-1); {
 	case n == 0:
 		c.Bytes = nil
-		c.pool.Put(c)
+		if c.pool != nil {
+			c.pool.Put(c)
+		} else if c.done != nil {
+			c.done()
+		}
 	case n < 0:
 		panic("layers: chunk released more often than retained")
 	}
