@@ -17,12 +17,14 @@ import (
 // that is not listed may import none. When the picture changes, this table and
 // docs/design.md change in the same commit.
 var mayImport = map[string][]string{
-	"peel/cmd/peel":     {"*"},
-	"peel/pkg/progress": {},
-	"peel/pkg/store":    {},
-	"peel/pkg/registry": {"peel/pkg/store", "peel/pkg/progress"},
-	"peel/pkg/layers":   {"peel/pkg/layers/*"},
-	"peel/pkg/unpack":   {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
+	"peel/cmd/peel":        {"*"},
+	"peel/pkg/progress":    {},
+	"peel/pkg/store":       {},
+	"peel/pkg/registry":    {"peel/pkg/store", "peel/pkg/progress"},
+	"peel/pkg/layers":      {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate"},
+	"peel/pkg/layers/gzip": {"peel/pkg/layers/inflate"},
+	"peel/pkg/layers/tar":  {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
+	"peel/pkg/unpack":      {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
 }
 
 // onlyImporter names libraries that one package alone may know.
