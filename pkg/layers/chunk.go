@@ -3,6 +3,8 @@ package layers
 import (
 	"sync"
 	"sync/atomic"
+
+	"peel/pkg/layers/inflate"
 )
 
 // ChunkSize is the most bytes one Chunk holds. Large enough that a hand-over
@@ -49,8 +51,10 @@ func (c *Chunk) Release() {
 	}
 }
 
-// A pool for all layers of a process: a chunk freed by one serves another.
-var chunks = sync.Pool{New: func() any { return &Chunk{buf: make([]byte, ChunkSize)} }}
+// A pool for all layers of a process: a chunk freed by one serves another. A
+// buffer is a window of package inflate, so that chunks are decoded in place:
+// the history comes first, what Bytes shows after it.
+var chunks = sync.Pool{New: func() any { return &Chunk{buf: make([]byte, inflate.History+ChunkSize)} }}
 
 func newChunk() *Chunk {
 	c := chunks.Get().(*Chunk)

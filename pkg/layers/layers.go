@@ -5,37 +5,29 @@
 // bytes; the image's config names the tar by the digest of the uncompressed
 // ones, the DiffID. Whoever delivers the blob checks the first; Reader checks
 // the second, over every byte up to the end of the blob.
+//
+// The work is a pipe, whose stages run at once and share each chunk of the tar
+// stream by reference:
+//
+//	          goroutine              goroutine
+//	blob --> read, decode --+--> hash for the DiffID
+//	                        |
+//	                        +--> Next: the caller
+//
+// Chunks come from a pool, and each arrow holds only a few, so a layer takes at
+// most 3 MiB however far its stages drift apart, beside what the caller retains
+// and the window that a zstd frame asks for. A layer that fits one chunk is
+// decoded and hashed in the caller's goroutine alone.
 package layers
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"peel/pkg/layers/gzip"
 )
-
-// Compression is how a layer's tar is packed in its blob.
-type Compression string
-
-const (
-	None Compression = "none"
-	Gzip Compression = "gzip"
-	Zstd Compression = "zstd"
-)
-
-// maxWindow bounds what a zstd frame may make the decoder allocate. The zstd
-// tool decodes up to 8 MiB unasked (RFC 8878, 3.1.1.1.2 recommends the same);
-// --ultra levels, which no image pusher uses by default, reach 128 MiB.
-const maxWindow = 128 << 20
 
 // MismatchError reports that a layer's tar is not the one that the config names.
 type MismatchError struct {
@@ -46,10 +38,6 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("DiffID is %s, the config says %s", e.Got, e.Want)
 }
 
-// ErrUnknownMediaType is returned by Open for a blob that is not a layer peel
-// can read, such as an attestation or an encrypted layer.
-var ErrUnknownMediaType = errors.New("not a layer media type")
-
 // Reader is the tar stream of one layer. Read it by chunks (Next) or by bytes
 // (Read), then call Finish. A Reader is for one goroutine.
 type Reader struct {
@@ -57,9 +45,7 @@ type Reader struct {
 	// that the blob's first bytes show. Where they differ, Actual was used.
 	Declared, Actual Compression
 
-	src    io.Reader
-	close  func()
-	hash   hash.Hash
+	pipe   *pipe
 	size   int64
 	cur    *Chunk // what Read has not handed out yet
 	off    int
@@ -68,69 +54,26 @@ type Reader struct {
 
 // Open starts reading a layer. The media type must be one of image-spec's or
 // docker's for layers (else ErrUnknownMediaType); the blob's magic bytes decide
-// how it is decompressed. The caller keeps the blob and closes it after Close.
+// how it is decompressed. The caller keeps the blob and closes it.
 func Open(mediaType string, blob io.Reader) (*Reader, error) {
 	declared, err := compressionOf(mediaType)
 	if err != nil {
 		return nil, err
 	}
 	br := bufio.NewReaderSize(blob, 64<<10)
-	head, err := br.Peek(4)
+	head, err := br.Peek(magicLen)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	r := &Reader{Declared: declared, Actual: sniff(head), hash: digest.SHA256.Hash()}
-	switch r.Actual {
-	case Gzip:
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, err
-		}
-		r.src, r.close = z, func() { z.Close() }
-	case Zstd:
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, err
-		}
-		r.src, r.close = z, z.Close
-	default:
-		r.src, r.close = br, func() {}
+	actual, err := sniff(head)
+	if err != nil {
+		return nil, err
 	}
-	return r, nil
-}
-
-// compressionOf reads the suffix of a layer media type (image-spec
-// media-types.md; docker's schema 2 has its own two names).
-func compressionOf(mediaType string) (Compression, error) {
-	switch mediaType {
-	case ocispec.MediaTypeImageLayerGzip,
-		ocispec.MediaTypeImageLayerNonDistributableGzip, //nolint:staticcheck // old images carry it
-		"application/vnd.docker.image.rootfs.diff.tar.gzip",
-		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
-		return Gzip, nil
-	case ocispec.MediaTypeImageLayerZstd,
-		ocispec.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck // old images carry it
-		return Zstd, nil
-	case ocispec.MediaTypeImageLayer,
-		ocispec.MediaTypeImageLayerNonDistributable, //nolint:staticcheck // old images carry it
-		"application/vnd.docker.image.rootfs.diff.tar":
-		return None, nil
+	dec, err := newDecoder(actual, br)
+	if err != nil {
+		return nil, err
 	}
-	if strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.diff.tar.zstd") {
-		return Zstd, nil
-	}
-	return "", fmt.Errorf("%w: %q", ErrUnknownMediaType, mediaType)
-}
-
-func sniff(head []byte) Compression {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return Gzip
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}),
-		len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte{0x2a, 0x4d, 0x18}): // a skippable frame
-		return Zstd
-	}
-	return None
+	return &Reader{Declared: declared, Actual: actual, pipe: newPipe(dec)}, nil
 }
 
 // Next returns the next run of the tar stream and a reference to it that the
@@ -139,19 +82,12 @@ func (r *Reader) Next() (*Chunk, error) {
 	if r.failed != nil {
 		return nil, r.failed
 	}
-	c := newChunk()
-	n, err := io.ReadFull(r.src, c.buf)
-	if n == 0 || err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		c.Release()
-		if err == nil || errors.Is(err, io.EOF) {
-			err = io.EOF
-		}
+	c, err := r.pipe.next()
+	if err != nil {
 		r.failed = err
 		return nil, err
 	}
-	c.Bytes = c.buf[:n]
-	r.hash.Write(c.Bytes)
-	r.size += int64(n)
+	r.size += int64(len(c.Bytes))
 	return c, nil
 }
 
@@ -189,17 +125,25 @@ func (r *Reader) Finish(diffID digest.Digest) error {
 		}
 		c.Release()
 	}
-	if got := digest.NewDigest(digest.SHA256, r.hash); got != diffID {
+	if got := r.pipe.digest(); got != diffID {
 		return &MismatchError{Want: diffID, Got: got}
 	}
 	return nil
 }
 
-// Close frees what Open took. It may be called at any time, once.
+// Close ends all stages, wherever they are, and frees what Open took. It may be
+// called at any time. It waits for a Read of the blob that is under way: who
+// closes early, for another failure, should first make that Read return, by
+// closing the blob or cancelling its context.
 func (r *Reader) Close() {
 	if r.cur != nil {
 		r.cur.Release()
 		r.cur = nil
 	}
-	r.close()
+	if r.failed == nil {
+		r.failed = errClosed
+	}
+	r.pipe.close()
 }
+
+var errClosed = errors.New("layer is closed")
