@@ -1,0 +1,112 @@
+package unpack
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// caller is what the calling process may do, read once an image.
+type caller struct {
+	uid, gid uint32 // that new files get
+	umask    uint32
+	chown    bool // CAP_CHOWN
+	override bool // CAP_DAC_OVERRIDE: directories without w and x can be worked in
+	// fsids: a thread may take any owner for what it creates, and keep what it may
+	// do otherwise.
+	fsids bool
+	caps  [2]unix.CapUserData
+}
+
+func whoAmI() caller {
+	c := caller{uid: uint32(unix.Geteuid()), gid: uint32(unix.Getegid()), umask: umask()}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&hdr, &c.caps[0]); err != nil {
+		return c
+	}
+	has := func(capability int) bool {
+		return c.caps[capability/32].Effective>>(capability%32)&1 != 0
+	}
+	c.chown = has(unix.CAP_CHOWN)
+	c.override = has(unix.CAP_DAC_OVERRIDE)
+	c.fsids = c.uid == 0 && c.chown && c.override &&
+		has(unix.CAP_FOWNER) && has(unix.CAP_FSETID) && has(unix.CAP_SETUID) && has(unix.CAP_SETGID)
+	return c
+}
+
+// umask reads the process's mask without the race that setting it would be.
+// Where /proc does not tell, every bit counts as masked: that costs a chmod a
+// file, and is never wrong.
+func umask() uint32 {
+	const field = "\nUmask:\t"
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0o777
+	}
+	_, rest, ok := bytes.Cut(status, []byte(field))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	mask, err := strconv.ParseUint(string(line), 8, 32)
+	if !ok || err != nil {
+		return 0o777
+	}
+	return uint32(mask)
+}
+
+// identity is whose files a thread creates. Creating a file as its owner costs
+// nothing, a chown afterwards is a fifth of creating it.
+//
+// take locks the goroutine to its thread when it first leaves the caller's own
+// ids, and it is never unlocked: the thread dies with the goroutine instead of
+// serving another one under a strange identity.
+type identity struct {
+	caller   *caller
+	uid, gid uint32
+	locked   bool
+	broken   bool // the kernel does not do what it is asked, such as in a user namespace
+}
+
+func newIdentity(c *caller) identity {
+	return identity{caller: c, uid: c.uid, gid: c.gid, broken: !c.fsids}
+}
+
+// take sees to it that this thread's new files belong to uid and gid, if it can.
+// What it could not do shows in id.uid and id.gid.
+func (id *identity) take(uid, gid uint32) {
+	if uid == noID || gid == noID {
+		uid, gid = id.caller.uid, id.caller.gid
+	}
+	if uid == id.uid && gid == id.gid || id.broken {
+		return
+	}
+	if !id.locked {
+		runtime.LockOSThread()
+		id.locked = true
+	}
+	if !setfsid(unix.SYS_SETFSGID, gid) || !setfsid(unix.SYS_SETFSUID, uid) || !id.raise() {
+		setfsid(unix.SYS_SETFSUID, id.caller.uid)
+		setfsid(unix.SYS_SETFSGID, id.caller.gid)
+		id.raise()
+		id.uid, id.gid, id.broken = id.caller.uid, id.caller.gid, true
+		return
+	}
+	id.uid, id.gid = uid, gid
+}
+
+// setfsid makes the call and asks what came of it: it reports no errors.
+func setfsid(call uintptr, id uint32) bool {
+	const ask = ^uintptr(0) // -1 is no id, and changes nothing
+	unix.RawSyscall(call, uintptr(id), 0, 0)
+	now, _, _ := unix.RawSyscall(call, ask, 0, 0)
+	return uint32(now) == id
+}
+
+// raise gives the thread its effective capabilities back: setfsuid takes those
+// that concern files away when it leaves 0 (capabilities(7)).
+func (id *identity) raise() bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	caps := id.caller.caps
+	return unix.Capset(&hdr, &caps[0]) == nil
+}

@@ -1,0 +1,350 @@
+package unpack
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/tar"
+)
+
+// stage turns one layer's tar into a tree of its own: the layer's entries and
+// nothing else, in a directory that was empty. What the entries say about other
+// layers is kept for the merge: whiteouts, and hard links to what is not here.
+//
+// One goroutine reads the tar and knows all directories (dirs). It makes those
+// itself, and hands the rest to the writers in batches.
+type stage struct {
+	*shared
+	tree *dirs
+
+	cur     *batch // being filled, or nil
+	pending sync.WaitGroup
+	// recent is the names handed to writers since the last barrier, as hashes.
+	recent map[uint64]struct{}
+	seed   maphash.Seed
+
+	broken atomic.Bool // read without mu
+	mu     sync.Mutex
+	err    error // the first one
+
+	whiteouts []victim
+	links     []lowerLink
+	linkedTo  map[string]string // the target of each of links, by name
+	// modes is what directories get at the very end, by inode: with no privilege,
+	// one cannot work in a directory without w and x.
+	modes map[uint64]uint32
+
+	nameBuf, linkBuf, pathBuf []byte
+	lastPath                  []byte // a parent as spelled, and what it led to
+	lastDir                   *dir
+	blobSize                  int64
+}
+
+// shared is what all stages of an image share.
+type shared struct {
+	caller *caller
+	limits Limits
+	losses *losses
+	pool   *pool
+
+	entries, bytes, kept atomic.Int64 // so far, of all layers
+}
+
+// victim is a whiteout: name in dir, or all of dir where name is empty.
+type victim struct{ dir, name string }
+
+// newStage takes over fd, an O_PATH descriptor of an empty directory.
+func newStage(j *shared, fd int, blobSize int64) *stage {
+	s := &stage{
+		shared:   j,
+		tree:     newDirs(fd),
+		recent:   map[uint64]struct{}{},
+		seed:     maphash.MakeSeed(),
+		modes:    map[uint64]uint32{},
+		blobSize: blobSize,
+	}
+	// What the root is unless an entry tells. Its times will be the first entry's.
+	s.tree.root.attrs = attrs{mode: implicitMode, uid: j.caller.uid, gid: j.caller.gid}
+	return s
+}
+
+// run makes the tree. When it returns, no writer has anything of it any more.
+func (s *stage) run(ctx context.Context, r *tar.Reader) error {
+	err := s.read(ctx, r)
+	if err != nil {
+		s.fail(err)
+	}
+	s.flush()
+	s.pending.Wait()
+	if s.failed() {
+		return s.err
+	}
+	return s.finishDirs()
+}
+
+func (s *stage) read(ctx context.Context, r *tar.Reader) error {
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if s.failed() {
+			return s.err
+		}
+		if err := s.entry(h, r); err != nil {
+			if e := (*EntryError)(nil); errors.As(err, &e) {
+				return err
+			}
+			if e := (*tar.Error)(nil); errors.As(err, &e) {
+				return err
+			}
+			return &EntryError{Name: string(h.Name), Err: err}
+		}
+	}
+}
+
+// entry does one entry. An error that is neither *EntryError nor *tar.Error is
+// about the entry at hand.
+func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	s.nameBuf = clean(s.nameBuf, h.Name)
+	path := s.nameBuf
+	if len(path) == 0 {
+		return s.rootEntry(h)
+	}
+	parentPath, base := split(path)
+	role, err := classify(parentPath, base)
+	switch {
+	case err != nil:
+		return err
+	case role == hidden:
+		return nil
+	case role == opaque:
+		return s.whiteout(victim{dir: string(parentPath)})
+	case role == whiteout:
+		return s.whiteout(victim{dir: string(parentPath), name: string(base[len(whiteoutPrefix):])})
+	}
+
+	a := attrsOf(h)
+	if a.xattrs, err = s.copyXattrs(h); err != nil {
+		return err
+	}
+	if root := s.tree.root; !root.explicit && root.attrs.times == [2]unix.Timespec{} {
+		root.attrs.times = a.times
+	}
+	parent, err := s.parent(parentPath, &a)
+	if err != nil {
+		return err
+	}
+	switch h.Type {
+	case tar.TypeDir:
+		return s.directory(parent, base, a)
+	case tar.TypeReg:
+		return s.file(parent, base, a, h, r)
+	case tar.TypeLink:
+		return s.hardLink(parent, base, h)
+	case tar.TypeSymlink:
+		return s.special(job{kind: makeSymlink, attrs: a}, parent, base, h.Linkname)
+	case tar.TypeChar:
+		return s.special(job{kind: makeNode, node: unix.S_IFCHR, dev: unix.Mkdev(uint32(h.Major), uint32(h.Minor)), attrs: a}, parent, base, nil)
+	case tar.TypeBlock:
+		return s.special(job{kind: makeNode, node: unix.S_IFBLK, dev: unix.Mkdev(uint32(h.Major), uint32(h.Minor)), attrs: a}, parent, base, nil)
+	case tar.TypeFifo:
+		return s.special(job{kind: makeNode, node: unix.S_IFIFO, attrs: a}, parent, base, nil)
+	}
+	return ErrType
+}
+
+// admit counts an entry against the limits.
+func (s *stage) admit(h *tar.Header) error {
+	if err := exceeded("entries", s.entries.Add(1), s.limits.Entries); err != nil {
+		return err
+	}
+	if h.Type != tar.TypeReg {
+		return nil
+	}
+	if err := exceeded("bytes of a file", h.Size, s.limits.FileBytes); err != nil {
+		return err
+	}
+	if err := exceeded("bytes of files", s.bytes.Add(h.Size), s.limits.Bytes); err != nil {
+		return err
+	}
+	stored := h.Size
+	if h.Sparse {
+		stored = 0
+		for _, e := range h.Extents {
+			stored += e.Len
+		}
+	}
+	return exceeded("bytes of a layer", h.BodyOffset+stored, max(ratioFloor, s.limits.Ratio*s.blobSize))
+}
+
+// keep counts something that stays in memory until the merge.
+func (s *stage) keep() error {
+	return exceeded("directories, whiteouts and links to lower layers", s.kept.Add(1), s.limits.Kept)
+}
+
+func (s *stage) rootEntry(h *tar.Header) error {
+	if h.Type != tar.TypeDir {
+		return ErrRoot
+	}
+	a := attrsOf(h)
+	var err error
+	a.xattrs, err = s.copyXattrs(h)
+	s.tree.root.explicit, s.tree.root.attrs = true, a
+	return err
+}
+
+func (s *stage) whiteout(v victim) error {
+	if err := s.keep(); err != nil {
+		return err
+	}
+	s.whiteouts = append(s.whiteouts, v)
+	return nil
+}
+
+// special hands over what has no bytes: links, devices and FIFOs.
+func (s *stage) special(j job, parent *dir, base, link []byte) error {
+	b, err := s.place(&j, parent, base)
+	if err != nil {
+		return err
+	}
+	if link != nil {
+		j.link = b.hold(link)
+	}
+	return s.put(j)
+}
+
+// put adds a job to the current batch.
+func (s *stage) put(j job) error {
+	s.cur.jobs = append(s.cur.jobs, j)
+	if s.cur.full() {
+		s.flush()
+	}
+	return nil
+}
+
+// place makes room for base in parent and begins its job: afterwards, a writer
+// may create it. It returns the batch that the job is to go to.
+func (s *stage) place(j *job, parent *dir, base []byte) (*batch, error) {
+	if err := s.vacate(parent, base); err != nil {
+		return nil, err
+	}
+	if err := s.claim(parent, base); err != nil {
+		return nil, err
+	}
+	b := s.batch()
+	fd, err := s.tree.handle(parent)
+	if err != nil {
+		return nil, err
+	}
+	b.use(parent)
+	j.dir, j.dirfd, j.name = parent, fd, b.hold(base)
+	j.lo, j.hi = len(b.pieces), len(b.pieces)
+	return b, nil
+}
+
+// vacate removes the directory that an earlier entry of this layer has made, if
+// there is one: the new entry replaces it.
+func (s *stage) vacate(parent *dir, base []byte) error {
+	d := s.tree.lookup(parent, base)
+	if d == nil {
+		return nil
+	}
+	if err := s.barrier(); err != nil {
+		return err
+	}
+	fd, err := s.tree.handle(parent)
+	if err != nil {
+		return err
+	}
+	s.tree.drop(d)
+	s.lastDir = nil
+	return removeAt(fd, string(base))
+}
+
+// maxRecent bounds recent. Emptying it costs a barrier.
+const maxRecent = 8192
+
+// claim sees to it that nobody is making base in parent at this moment, so that
+// of two entries with one name the later one comes later. Two names with one hash
+// are taken for one, which costs a barrier and does no harm.
+func (s *stage) claim(parent *dir, base []byte) error {
+	key := s.key(parent, base)
+	if _, busy := s.recent[key]; busy || len(s.recent) >= maxRecent {
+		if err := s.barrier(); err != nil {
+			return err
+		}
+	}
+	s.recent[key] = struct{}{}
+	return nil
+}
+
+// settled waits until nobody is making base in parent.
+func (s *stage) settled(parent *dir, base []byte) error {
+	if _, busy := s.recent[s.key(parent, base)]; busy {
+		return s.barrier()
+	}
+	return nil
+}
+
+func (s *stage) key(parent *dir, base []byte) uint64 {
+	return maphash.Bytes(s.seed, base) ^ maphash.Comparable(s.seed, parent)
+}
+
+// batch is the one that is being filled.
+func (s *stage) batch() *batch {
+	if s.cur == nil {
+		s.cur = <-s.pool.idle
+		s.cur.stage = s
+	}
+	return s.cur
+}
+
+// flush hands the current batch to the writers.
+func (s *stage) flush() {
+	if s.cur == nil {
+		return
+	}
+	s.pending.Add(1)
+	s.pool.work <- s.cur
+	s.cur = nil
+}
+
+// barrier waits until the writers have done all that was handed to them.
+func (s *stage) barrier() error {
+	s.flush()
+	s.pending.Wait()
+	clear(s.recent)
+	if s.failed() {
+		return s.err
+	}
+	return nil
+}
+
+// fail ends the stage; the first error stays. It may be called by writers.
+func (s *stage) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+		s.broken.Store(true)
+	}
+}
+
+// failed tells whether err is set, and then orders reading it after its writing.
+func (s *stage) failed() bool { return s.broken.Load() }

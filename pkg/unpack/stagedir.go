@@ -1,0 +1,224 @@
+package unpack
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// directory makes, or gives new attributes to, a directory that the layer names.
+func (s *stage) directory(parent *dir, base []byte, a attrs) error {
+	d := s.tree.lookup(parent, base)
+	if d == nil {
+		if err := s.settled(parent, base); err != nil {
+			return err
+		}
+		var err error
+		if d, err = s.mkdir(parent, base, a.mode, true); err != nil {
+			return err
+		}
+	}
+	d.explicit, d.attrs = true, a
+	return nil
+}
+
+// implicitMode is that of directories which no entry names.
+const implicitMode = 0o755
+
+// parent returns the directory at path, a clean one, and makes what is missing of
+// it. What it makes is stamped with the times of the entry it was made for.
+func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
+	if s.lastDir != nil && string(s.lastPath) == string(path) {
+		return s.lastDir, nil
+	}
+	d, err := s.walk(path, of)
+	if err != nil {
+		return nil, err
+	}
+	s.lastPath, s.lastDir = append(s.lastPath[:0], path...), d
+	return d, nil
+}
+
+// maxLinks is as many links as the kernel follows for one name (path_resolution(7)).
+const maxLinks = 40
+
+// walk goes to the directory at path. A link of this layer is followed, in the
+// layer's tree as in a chroot. If of is nil, the directory must be there, else
+// walk returns nil.
+func (s *stage) walk(path []byte, of *attrs) (*dir, error) {
+	at, links := s.tree.root, 0
+	for rest := path; len(rest) > 0; {
+		var comp []byte
+		comp, rest = cut(rest)
+		switch {
+		case len(comp) == 0 || string(comp) == ".":
+			continue
+		case string(comp) == "..":
+			if at.parent != nil {
+				at = at.parent
+			}
+			continue
+		}
+		if d := s.tree.lookup(at, comp); d != nil {
+			at = d
+			continue
+		}
+		if err := s.settled(at, comp); err != nil {
+			return nil, err
+		}
+		target, err := s.linkAt(at, comp)
+		if err != nil {
+			return nil, err
+		}
+		if target != nil {
+			if links++; links > maxLinks {
+				return nil, unix.ELOOP
+			}
+			if target[0] == '/' {
+				at = s.tree.root
+			}
+			rest = append(append(target, '/'), rest...)
+			continue
+		}
+		if of == nil {
+			return nil, nil
+		}
+		if at, err = s.mkdir(at, comp, implicitMode, false); err != nil {
+			return nil, err
+		}
+		at.attrs = attrs{mode: implicitMode, uid: s.caller.uid, gid: s.caller.gid, times: of.times}
+		for up := at.parent; up != nil && !up.implicitBelow; up = up.parent {
+			up.implicitBelow = true
+		}
+	}
+	return at, nil
+}
+
+// linkAt returns where the link at name leads, nil if there is none.
+func (s *stage) linkAt(d *dir, name []byte) ([]byte, error) {
+	fd, err := s.tree.handle(d)
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, string(name), buf)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return buf[:n], nil
+}
+
+// mkdir makes a directory where none is known. Anything else that has the name
+// goes first. Permission to work in it is always there; the rest of the mode that
+// children could inherit (set-gid) or trip over waits for finishDirs.
+func (s *stage) mkdir(parent *dir, base []byte, mode uint32, explicit bool) (*dir, error) {
+	if err := exceeded("directories above a name", int64(parent.depth+1), int64(s.limits.Depth)); err != nil {
+		return nil, err
+	}
+	if err := s.keep(); err != nil {
+		return nil, err
+	}
+	fd, err := s.tree.handle(parent)
+	if err != nil {
+		return nil, err
+	}
+	made := mode&0o777 | 0o700
+	s.pathBuf = nul(s.pathBuf, string(base))
+	if err := again(fd, s.pathBuf, func() error { return mkdirat(fd, s.pathBuf, made) }); err != nil {
+		return nil, err
+	}
+	d := s.tree.add(parent, string(base))
+	d.explicit, d.made = explicit, made&^s.caller.umask
+	return d, nil
+}
+
+// finishDirs gives all directories what had to wait until they were full: their
+// times, and what their children must not inherit. Children come before parents.
+func (s *stage) finishDirs() error {
+	for _, d := range s.tree.order {
+		d.gone = d.gone || d.parent != nil && d.parent.gone
+	}
+	for i := len(s.tree.order) - 1; i >= 0; i-- {
+		if d := s.tree.order[i]; !d.gone {
+			if err := s.finishDir(d); err != nil {
+				return err
+			}
+		}
+	}
+	s.tree.order = nil
+	return nil
+}
+
+func (s *stage) finishDir(d *dir) error {
+	u, g := d.attrs.chownWanted(s.caller.uid, s.caller.gid)
+	if d.parent != nil && d.attrs.mode == d.made && len(d.attrs.xattrs) == 0 && u == noID && g == noID && d.attrs.uid != noID && d.attrs.gid != noID {
+		return s.stamp(d)
+	}
+	fd, err := s.openDir(d)
+	if err == nil {
+		err = s.settleDir(fd, &d.attrs, d.path())
+		unix.Close(fd)
+	}
+	return err
+}
+
+// settleDir gives a directory of the caller's its final attributes.
+func (s *stage) settleDir(fd int, a *attrs, name string) error {
+	now := *a
+	if now.mode&0o700 != 0o700 && !s.caller.override {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return &EntryError{Name: name, Op: "stat", Err: err}
+		}
+		s.modes[st.Ino] = now.mode
+		now.mode |= 0o700
+	}
+	op, err := settle(s, fd, s.caller.uid, s.caller.gid, ^uint32(0), &now, label{name: name})
+	return entryError(name, op, err)
+}
+
+// stamp sets d's times, again if something has been changed in it.
+func (s *stage) stamp(d *dir) error {
+	if d.parent == nil {
+		fd, err := s.openDir(d)
+		if err == nil {
+			err = futimens(fd, &d.attrs.times)
+			unix.Close(fd)
+		}
+		return entryError(d.path(), "set times", err)
+	}
+	fd, err := s.tree.handle(d.parent)
+	if err == nil {
+		s.pathBuf = nul(s.pathBuf, d.name)
+		err = lutimesat(fd, s.pathBuf, &d.attrs.times)
+	}
+	return entryError(d.path(), "set times", err)
+}
+
+// openDir opens d for reading and for changing its attributes.
+func (s *stage) openDir(d *dir) (int, error) {
+	at, name := d, "."
+	if d.parent != nil {
+		at, name = d.parent, d.name
+	}
+	fd, err := s.tree.handle(at)
+	if err == nil {
+		s.pathBuf = nul(s.pathBuf, name)
+		fd, err = openat(fd, s.pathBuf, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	}
+	return fd, entryError(d.path(), "open", err)
+}
+
+// entryError names the entry in err, unless it is nil or knows it already.
+func entryError(name, op string, err error) error {
+	if e := (*EntryError)(nil); err == nil || errors.As(err, &e) {
+		return err
+	}
+	if name == "" {
+		name = "/"
+	}
+	return &EntryError{Name: name, Op: op, Err: err}
+}

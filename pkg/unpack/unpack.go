@@ -1,0 +1,331 @@
+// Package unpack turns the layers of an image into a directory.
+//
+// Each layer becomes a tree of its own, all at the same time and while their blobs
+// still arrive (stage); then the trees are laid one over the other by renaming
+// (merger), and the result is renamed to where it was asked for (staging):
+//
+//	blob 0 ─ tar ─ stage ─ tree ──────────────┐
+//	blob 1 ─ tar ─ stage ─ .peel-XXXX/1 ── merge ─ … ── rename ─ DIR
+//	blob 2 ─ tar ─ stage ─ .peel-XXXX/2 ─────────── merge ┘
+//
+// Nothing is at DIR before every layer's digests have been found right.
+//
+// An image is a stranger's. Its names are resolved under descriptors of the
+// staging directory and its links are never followed out of it; what it can make
+// us do is bounded by Limits; nothing of it is executed.
+//
+// Writing is as cheap as the kernel lets it be: see docs/unpack.md. One thing is
+// for the caller to decide: under a umask of 0 files get their mode when they are
+// created, under any other one those with bits in it cost a chmod(2) each.
+package unpack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"peel/internal/beneath"
+	"peel/pkg/layers"
+	"peel/pkg/layers/tar"
+	"peel/pkg/progress"
+	"peel/pkg/store"
+)
+
+// Blobs is where the layers come from; a *store.Store is one.
+type Blobs interface {
+	// Blob opens the blob that d describes. It may still be arriving: then Read
+	// waits for more, and gives io.EOF only once the blob's size and digest have
+	// been checked. When ctx ends, a Read that waits returns.
+	Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Form is what DIR becomes.
+type Form int
+
+const (
+	// Bundle: DIR is an OCI runtime bundle, DIR/rootfs and what Options.Finish adds.
+	// DIR itself is 0700, so that nobody else reaches the set-id files in it.
+	Bundle Form = iota
+	// Rootfs: DIR is the image's root directory itself.
+	Rootfs
+)
+
+// Options says how to unpack. The zero value makes a bundle.
+type Options struct {
+	Form Form
+	// Force replaces a DIR that is not empty, in one step.
+	Force bool
+	// Strict makes an error of what is otherwise a warning: owners, devices and
+	// extended attributes that the caller or the file system cannot have.
+	Strict bool
+	// Sync has all written to disk before DIR appears (syncfs(2), once). Without
+	// it, a power failure soon after may leave DIR with empty files.
+	Sync bool
+	// Jobs is how many layers are unpacked at a time. 0 is one more than there are
+	// processors, as some wait for their blobs.
+	Jobs   int
+	Limits Limits
+	// Finish completes a bundle before it appears: it writes config.json into
+	// bundle, for the rootfs that lies there ready. It keeps neither file.
+	Finish   func(bundle, rootfs *os.File) error
+	Progress progress.Func
+}
+
+// Stats tells what has been unpacked.
+type Stats struct {
+	Layers  int
+	Entries int64 // of all layers' tars
+	Bytes   int64 // of all files in them
+}
+
+// Image unpacks img to dir, whose parent directory exists. dir itself may be
+// there if it is an empty directory: else the error is ErrNotEmpty, unless o.Force.
+//
+// When the error is not nil, dir is as it was, and nothing is left beside it. It
+// is a *LayerError where one layer is to blame; in it may be an *EntryError, a
+// *LimitError, a *layers.MismatchError or a *tar.Error.
+func Image(ctx context.Context, src Blobs, img *store.Image, dir string, o Options) (stats Stats, err error) {
+	st, err := newStaging(dir, o.Force)
+	if err != nil {
+		return stats, err
+	}
+	defer func() {
+		if rmErr := st.remove(); err == nil {
+			err = rmErr
+		}
+	}()
+	if err := st.room(img); err != nil {
+		return stats, err
+	}
+
+	me := whoAmI()
+	j := &shared{caller: &me, limits: o.Limits.withDefaults(), losses: &losses{strict: o.Strict}}
+	u := &unpacker{shared: j, staging: st, src: src, img: img, o: o}
+	if err := u.run(ctx); err != nil {
+		return stats, err
+	}
+	j.losses.report(o.Progress)
+	return Stats{Layers: len(img.Manifest.Layers), Entries: j.entries.Load(), Bytes: j.bytes.Load()}, nil
+}
+
+// unpacker is one call of Image.
+type unpacker struct {
+	*shared
+	staging *staging
+	src     Blobs
+	img     *store.Image
+	o       Options
+	merger  merger
+	root    string // where in the staging directory the rootfs grows
+}
+
+func (u *unpacker) run(ctx context.Context) error {
+	if err := u.makeRoot(); err != nil {
+		return err
+	}
+	defer u.merger.close()
+	jobs := u.o.Jobs
+	if jobs <= 0 {
+		jobs = runtime.GOMAXPROCS(0) + 1
+	}
+	n := len(u.img.Manifest.Layers)
+	u.pool = newPool(min(runtime.GOMAXPROCS(0), maxWriters), min(jobs, n), u.caller)
+	defer u.pool.close()
+
+	turns := newTurns(jobs)
+	ready := make([]chan *stage, n)
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		ready[i] = make(chan *stage, 1)
+		g.Go(func() error {
+			s, err := u.layer(ctx, turns, i)
+			if err != nil {
+				return u.layerError(i, err)
+			}
+			ready[i] <- s
+			return nil
+		})
+	}
+	g.Go(func() error {
+		for i := range n {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case s := <-ready[i]:
+				err := u.merge(i, s)
+				s.tree.close()
+				if err != nil {
+					return u.layerError(i, err)
+				}
+			}
+		}
+		return nil
+	})
+	err := g.Wait()
+	for _, c := range ready { // those that nobody merged
+		select {
+		case s := <-c:
+			s.tree.close()
+		default:
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return u.publish()
+}
+
+// maxWriters is how many files are written at a time: more contend for the
+// locks of the file system and win nothing.
+const maxWriters = 4
+
+func (u *unpacker) layerError(i int, err error) error {
+	if e := (*LayerError)(nil); errors.As(err, &e) {
+		return err
+	}
+	return &LayerError{Index: i, Digest: u.img.Manifest.Layers[i].Digest, DiffID: u.img.Config.RootFS.DiffIDs[i], Err: err}
+}
+
+// makeRoot makes the directory in which the rootfs grows, and the trash.
+func (u *unpacker) makeRoot() error {
+	u.root = "tree"
+	if u.o.Form == Bundle {
+		if err := unix.Mkdirat(u.staging.fd(), "tree", 0o700); err != nil {
+			return err
+		}
+		u.root = "tree/rootfs"
+	}
+	root, err := u.staging.mkdir(u.root)
+	if err != nil {
+		return err
+	}
+	if len(u.img.Manifest.Layers) == 0 { // else the bottom layer does it
+		err := errors.Join(unix.Chmod(procPath(root), implicitMode), unix.UtimesNano(procPath(root), make([]unix.Timespec, 2)))
+		if err != nil {
+			return err
+		}
+	}
+	u.merger = merger{caller: u.caller, root: beneath.New(os.NewFile(uintptr(root), u.root)), modes: map[uint64]uint32{}}
+	u.merger.trash, err = u.staging.mkdir("trash")
+	return err
+}
+
+// layer makes the tree of layer i: the bottom one where the result is to be, the
+// others beside it. It returns only after the layer's digests are found right.
+func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, error) {
+	d := u.img.Manifest.Layers[i]
+	blob, err := u.src.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	// Opening reads the first bytes: a layer takes its turn when they are there.
+	r, err := layers.Open(d.MediaType, &meter{r: blob, d: d, f: u.o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Actual != r.Declared {
+		u.o.Progress.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
+			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
+	}
+	if err := turns.take(ctx, d.Size); err != nil {
+		return nil, err
+	}
+	defer turns.give()
+
+	where := u.root
+	if i > 0 {
+		where = strconv.Itoa(i)
+		fd, err := u.staging.mkdir(where)
+		if err != nil {
+			return nil, err
+		}
+		unix.Close(fd)
+	}
+	fd, err := unix.Openat(u.staging.fd(), where, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := newStage(u.shared, fd, d.Size)
+	t := tar.NewReader(r, u.limits.Tar)
+	defer t.Close()
+	err = s.run(ctx, t)
+	if err == nil {
+		err = r.Finish(u.img.Config.RootFS.DiffIDs[i])
+	}
+	if err != nil {
+		s.tree.close()
+		return nil, err
+	}
+	u.o.Progress.Send(progress.Event{Kind: progress.Unpacked, Digest: d.Digest, Total: d.Size, Current: d.Size})
+	return s, nil
+}
+
+// merge lays layer i over the result. The bottom layer is the result.
+func (u *unpacker) merge(i int, s *stage) error {
+	if i > 0 {
+		return u.merger.add(s)
+	}
+	for inode, mode := range s.modes {
+		u.merger.modes[inode] = mode
+	}
+	for _, l := range s.links {
+		if !l.dir.gone {
+			return entryError(l.dir.join(l.name), "link", ErrNoTarget)
+		}
+	}
+	return nil
+}
+
+// publish completes the result and has it appear at DIR.
+func (u *unpacker) publish() error {
+	if u.o.Form == Bundle && u.o.Finish != nil {
+		if err := u.finish(); err != nil {
+			return err
+		}
+	}
+	rootMode, err := u.merger.lastModes()
+	if err != nil {
+		return err
+	}
+	if u.o.Sync {
+		if err := unix.Syncfs(u.staging.fd()); err != nil {
+			return err
+		}
+	}
+	if err := u.staging.publish(); err != nil {
+		return err
+	}
+	return rootMode()
+}
+
+// finish lets the caller add to the bundle.
+func (u *unpacker) finish() error {
+	bundle, err := openFile(u.staging.fd(), "tree")
+	if err != nil {
+		return err
+	}
+	defer bundle.Close()
+	rootfs, err := openFile(int(bundle.Fd()), "rootfs")
+	if err != nil {
+		return err
+	}
+	defer rootfs.Close()
+	return u.o.Finish(bundle, rootfs)
+}
+
+func openFile(dirfd int, name string) (*os.File, error) {
+	fd, err := openSub(dirfd, name)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}

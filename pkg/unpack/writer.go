@@ -1,0 +1,267 @@
+package unpack
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// writer makes files. One writer is one goroutine, and from its first file of
+// another owner on one thread.
+type writer struct {
+	caller *caller
+	me     identity
+}
+
+func newWriter(c *caller) *writer { return &writer{caller: c, me: newIdentity(c)} }
+
+// batch does all jobs of b. An error is an *EntryError.
+func (w *writer) batch(b *batch) error {
+	for i := range b.jobs {
+		j := &b.jobs[i]
+		var op string
+		var err error
+		switch j.kind {
+		case makeFile:
+			op, err = w.file(b, j)
+		case makeSymlink:
+			op, err = w.symlink(b, j)
+		case makeNode:
+			op, err = w.node(b, j)
+		case writePart:
+			op, err = "write", w.pieces(b, j, j.large.fd, true)
+		}
+		if err == nil {
+			continue
+		}
+		if e, ok := err.(*EntryError); ok {
+			return e
+		}
+		return &EntryError{Name: b.entryName(j), Op: op, Err: err}
+	}
+	return nil
+}
+
+func (b *batch) entryName(j *job) string {
+	if j.large != nil {
+		return j.large.name
+	}
+	name := b.text(j.name)
+	return j.dir.join(string(name[:len(name)-1]))
+}
+
+// label is an entry's name, put together only when something is to be said of it.
+type label struct {
+	b    *batch
+	j    *job
+	name string
+}
+
+func (l label) String() string {
+	if l.b == nil {
+		return l.name
+	}
+	return l.b.entryName(l.j)
+}
+
+const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
+
+func (w *writer) file(b *batch, j *job) (op string, err error) {
+	w.me.take(j.attrs.uid, j.attrs.gid)
+	made := w.createMode(&j.attrs)
+	name := b.text(j.name)
+	fd, err := createAnew(j.dirfd, name, made)
+	if err != nil {
+		return "create", err
+	}
+	if err := w.pieces(b, j, fd, false); err != nil {
+		unix.Close(fd)
+		return "write", err
+	}
+	op, err = settle(b.stage, fd, w.me.uid, w.me.gid, made&^w.caller.umask, &j.attrs, label{b: b, j: j})
+	if closeErr := unix.Close(fd); err == nil {
+		op, err = "close", closeErr
+	}
+	return op, err
+}
+
+// createMode is the mode to open a new file with. Set-id bits wait until the
+// bytes are written, which takes them away; and who has no privilege must be
+// able to write in order to set user attributes.
+func (w *writer) createMode(a *attrs) uint32 {
+	if len(a.xattrs) > 0 {
+		return a.mode&0o777 | 0o200
+	}
+	return a.mode & 0o777
+}
+
+// createAnew creates a file in a place that an earlier entry of the same layer
+// may have taken: the last one counts. It does not truncate what is there, which
+// may have a second name.
+func createAnew(dirfd int, name []byte, mode uint32) (int, error) {
+	fd, err := openat(dirfd, name, createFlags, mode)
+	if err != unix.EEXIST {
+		return fd, err
+	}
+	if err := unlinkat(dirfd, name, 0); err != nil {
+		return -1, err
+	}
+	return openat(dirfd, name, createFlags, mode)
+}
+
+// again does make, which creates name; if something has the name, that goes first.
+func again(dirfd int, name []byte, make func() error) error {
+	err := make()
+	if err != unix.EEXIST {
+		return err
+	}
+	if err := unlinkat(dirfd, name, 0); err != nil {
+		return err
+	}
+	return make()
+}
+
+// settle gives a new file the attributes that it does not have yet. made and the
+// ids are what it was created with. The order is law: chown(2) clears set-id bits
+// and security.capability, chmod(2) may not come before a user attribute on a
+// read-only file, and times come last.
+func settle(s *stage, fd int, uid, gid, made uint32, a *attrs, called label) (op string, err error) {
+	if u, g := a.chownWanted(uid, gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
+		if err := s.chown(a, u, g, called, func(u, g uint32) error { return unix.Fchown(fd, int(int32(u)), int(int32(g))) }); err != nil {
+			return "", err
+		}
+	}
+	for _, x := range a.xattrs {
+		err := unix.Fsetxattr(fd, x.name, x.value, 0)
+		if err := s.xattrOutcome(x.name, called, err); err != nil {
+			return "", err
+		}
+	}
+	if a.mode != made || len(a.xattrs) > 0 {
+		if err := unix.Fchmod(fd, a.mode); err != nil {
+			return "chmod", err
+		}
+	}
+	if err := futimens(fd, &a.times); err != nil {
+		return "set times", err
+	}
+	return "", nil
+}
+
+// chown does change where it can do any good. uid and gid are noID where nothing
+// is to be changed.
+func (s *stage) chown(a *attrs, uid, gid uint32, called label, change func(uid, gid uint32) error) error {
+	var err error = unix.EINVAL // an id out of range, which the kernel is not asked about
+	if a.uid != noID && a.gid != noID {
+		err = unix.EPERM
+		if s.caller.chown {
+			err = change(uid, gid)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if !tolerable(err) {
+		return &EntryError{Name: called.String(), Op: "chown", Err: err}
+	}
+	return s.losses.lose(lostOwner, called.String(), "chown", err)
+}
+
+func (s *stage) xattrOutcome(attr string, called label, err error) error {
+	if err == nil {
+		return nil
+	}
+	op := "set " + printable(attr)
+	if !tolerable(err) {
+		return &EntryError{Name: called.String(), Op: op, Err: err}
+	}
+	return s.losses.lose(lostXattr, called.String(), op, err)
+}
+
+func (w *writer) symlink(b *batch, j *job) (op string, err error) {
+	w.me.take(j.attrs.uid, j.attrs.gid)
+	name := b.text(j.name)
+	if err := again(j.dirfd, name, func() error { return symlinkat(b.text(j.link), j.dirfd, name) }); err != nil {
+		return "symlink", err
+	}
+	return w.settleAt(b, j, false)
+}
+
+func (w *writer) node(b *batch, j *job) (op string, err error) {
+	w.me.take(j.attrs.uid, j.attrs.gid)
+	name := b.text(j.name)
+	err = again(j.dirfd, name, func() error { return mknodat(j.dirfd, name, j.node|j.attrs.mode&0o777, j.dev) })
+	if err == unix.EPERM && j.node != unix.S_IFIFO {
+		// Only the real root may make devices. Its name and attributes are kept.
+		if err := b.stage.losses.lose(lostDevice, b.entryName(j), "mknod", err); err != nil {
+			return "", err
+		}
+		return w.file(b, j)
+	}
+	if err != nil {
+		return "mknod", err
+	}
+	return w.settleAt(b, j, j.attrs.mode&(0o7000|w.caller.umask) != 0)
+}
+
+// settleAt is settle for what must not be opened: links, devices and FIFOs. They
+// are named in their directory, and never followed.
+func (w *writer) settleAt(b *batch, j *job, chmod bool) (op string, err error) {
+	a, s, name := &j.attrs, b.stage, b.text(j.name)
+	called := label{b: b, j: j}
+	if u, g := a.chownWanted(w.me.uid, w.me.gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
+		if err := s.chown(a, u, g, called, func(u, g uint32) error { return lchownat(j.dirfd, name, u, g) }); err != nil {
+			return "", err
+		}
+	}
+	if chmod || len(a.xattrs) > 0 {
+		if op, err := settleByHandle(s, j.dirfd, name, chmod, a, called); err != nil {
+			return op, err
+		}
+	}
+	if err := lutimesat(j.dirfd, name, &a.times); err != nil {
+		return "set times", err
+	}
+	return "", nil
+}
+
+// settleByHandle sets what can only be set by path, on an O_PATH descriptor, so
+// that the path is one of our own.
+func settleByHandle(s *stage, dirfd int, name []byte, chmod bool, a *attrs, called label) (op string, err error) {
+	fd, err := openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "open", err
+	}
+	defer unix.Close(fd)
+	for _, x := range a.xattrs {
+		// The descriptor stands for the link itself: following /proc/self/fd/N ends there.
+		err := unix.Setxattr(procPath(fd), x.name, x.value, 0)
+		if err := s.xattrOutcome(x.name, called, err); err != nil {
+			return "", err
+		}
+	}
+	if chmod {
+		if err := unix.Chmod(procPath(fd), a.mode); err != nil {
+			return "chmod", err
+		}
+	}
+	return "", nil
+}
+
+// pieces writes a job's bytes to fd. Whole files that are not sparse go in order,
+// parts and files with holes where they belong.
+func (w *writer) pieces(b *batch, j *job, fd int, part bool) error {
+	at := int64(0)
+	for _, p := range b.pieces[j.lo:j.hi] {
+		off := int64(-1)
+		if part || at != p.off {
+			off, part = p.off, true
+		}
+		if err := writeAll(fd, p.bytes, off); err != nil {
+			return err
+		}
+		at = p.off + int64(len(p.bytes))
+	}
+	if j.large == nil && at < j.size {
+		return unix.Ftruncate(fd, j.size)
+	}
+	return nil
+}
