@@ -221,6 +221,8 @@ func (u *unpacker) makeRoot() error {
 // others beside it. It returns only after the layer's digests are found right.
 func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, error) {
 	d := u.img.Manifest.Layers[i]
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	blob, err := u.src.Blob(ctx, d)
 	if err != nil {
 		return nil, err
@@ -231,7 +233,10 @@ func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, erro
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() {
+		cancel() // or Close would wait for bytes that nobody needs any more
+		r.Close()
+	}()
 	if r.Actual != r.Declared {
 		u.o.Progress.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
 			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
