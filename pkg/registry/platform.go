@@ -6,6 +6,8 @@ import (
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"peel/pkg/store"
 )
 
 // ParsePlatform reads "os/arch" or "os/arch/variant", either of os and arch
@@ -40,6 +42,13 @@ func newChooser(want ocispec.Platform) chooser {
 func (c chooser) fits(p ocispec.Platform) bool {
 	p = platforms.Normalize(p)
 	return c.rank.Match(p) && (!c.asked || p.Architecture == c.want.Architecture)
+}
+
+// Fits reports whether a stored image is for the platform that the Puller is
+// asked for; any is, where none was asked for.
+func (p *Puller) Fits(img *store.Image) bool {
+	pick := newChooser(p.o.Platform)
+	return !pick.asked || img.Descriptor.Platform != nil && pick.fits(*img.Descriptor.Platform)
 }
 
 // choose returns the best of an index's manifests; of equals, the first.

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"peel/pkg/registry"
+)
+
+// Exit codes, as docker and podman use them; 128+n is the shell's word for death
+// by signal n.
+const (
+	exitFailure = 125
+	exitUsage   = 2
+	exitSignal  = 128
+)
+
+// usageError is a mistake in the command line.
+type usageError struct {
+	cmd *cobra.Command // nil where the message says it all
+	err error
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// interruptedError is the cause of a context that a signal has ended.
+type interruptedError struct{ signal syscall.Signal }
+
+func (e interruptedError) Error() string { return e.signal.String() }
+
+// exit prints what went wrong, in one line and with a hint where there is a next
+// step, and returns the exit code.
+func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	var interrupted interruptedError
+	if errors.As(context.Cause(ctx), &interrupted) {
+		fmt.Fprintf(a.stderr, "peel: interrupted; run the same command again to go on where it stopped\n")
+		return exitSignal + int(interrupted.signal)
+	}
+	fmt.Fprintf(a.stderr, "peel: %s\n", oneLine(err.Error()))
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
+	}
+	if isUsage(err) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// isUsage tells a mistake in the command line from one that only the work showed.
+func isUsage(err error) bool {
+	var usage usageError
+	var reference *registry.ReferenceError
+	return errors.As(err, &usage) || errors.As(err, &reference)
+}
+
+// oneLine keeps joined errors on the line that scripts expect.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' }), "; ")
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"peel/pkg/registry"
+	"peel/pkg/store"
+)
+
+// hintFor names the next step after an error; empty where we know of none.
+func hintFor(err error) string {
+	if hint := usageHint(err); hint != "" {
+		return hint
+	}
+	if hint := registryHint(err); hint != "" {
+		return hint
+	}
+	return localHint(err)
+}
+
+func usageHint(err error) string {
+	var reference *registry.ReferenceError
+	if errors.As(err, &reference) && reference.Path {
+		return "peel takes images by reference, as in nginx:latest or registry.example.org/team/app:1.2"
+	}
+	var usage usageError
+	if errors.As(err, &usage) && usage.cmd != nil {
+		return fmt.Sprintf("see '%s --help'", usage.cmd.CommandPath())
+	}
+	return ""
+}
+
+func registryHint(err error) string {
+	var (
+		unauthorized *registry.UnauthorizedError
+		notFound     *registry.NotFoundError
+		limited      *registry.RateLimitError
+		platform     *registry.PlatformError
+		tls          *registry.TLSError
+		dns          *net.DNSError
+		op           *net.OpError
+		mismatch     *store.VerifyError
+	)
+	switch {
+	case errors.As(err, &unauthorized) && unauthorized.LoggedIn:
+		return fmt.Sprintf("the stored login for %s does not allow this; check the name, or 'docker login %[1]s' as another user", unauthorized.Registry)
+	case errors.As(err, &unauthorized):
+		return fmt.Sprintf("check the name; if the repository is private, 'docker login %s' or 'podman login --compat-auth-file ~/.docker/config.json %[1]s'", unauthorized.Registry)
+	case errors.As(err, &notFound):
+		return "check the name and the tag"
+	case errors.As(err, &limited) && limited.Quota && !limited.LoggedIn:
+		return fmt.Sprintf("pulls without a login are limited; 'docker login %s' raises the limit", limited.Registry)
+	case errors.As(err, &limited) && limited.RetryAfter > 0:
+		return fmt.Sprintf("try again in %s", limited.RetryAfter)
+	case errors.As(err, &limited):
+		return "try again later"
+	case errors.As(err, &platform) && len(platform.Have) > 0:
+		return "choose one of them, as in --platform " + platform.Have[0]
+	case errors.As(err, &tls) && tls.PlainHTTP:
+		return "if the registry is to be trusted without encryption, use --insecure"
+	case errors.As(err, &tls):
+		return "add the registry's certificate to the system's, or, to trust it unseen, use --insecure"
+	case errors.As(err, &mismatch):
+		return "the registry, or something on the way to it, sent other bytes; what was received has been removed, run the command again"
+	case errors.As(err, &dns):
+		return "check the registry's name and the network"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "check that the registry runs and that the network lets you reach it"
+	}
+	return ""
+}
+
+func localHint(err error) string {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "fetch it with 'peel pull'"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room, or keep the store elsewhere with --root DIR or PEEL_ROOT"
+	case errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "store: "):
+		return "choose a store of your own with --root DIR or PEEL_ROOT"
+	}
+	return ""
+}

@@ -1,0 +1,33 @@
+// Command peel pulls OCI images from registries and unpacks them into
+// directories, without a daemon.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run is peel as a function of its arguments; it returns the exit code.
+func run(args []string) int {
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	defer interrupt(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		sig := <-signals
+		interrupt(interruptedError{sig.(syscall.Signal)})
+		signal.Stop(signals) // a second one ends peel where it stands
+	}()
+
+	a := &app{stdout: os.Stdout, stderr: os.Stderr}
+	cmd := newRootCommand(a)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	return a.exit(ctx, err)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"peel/pkg/store"
+)
+
+// app is what all verbs share: the global flags and where output goes.
+type app struct {
+	stdout, stderr io.Writer
+	root           string
+	progress       string
+}
+
+func newRootCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "peel",
+		Short: "Pull OCI images and unpack them, without a daemon",
+		Long: `peel takes an image from a registry, verifies every byte of it, and puts it on disk.
+
+  peel pull nginx:latest              fetch and verify into the local store
+  peel unpack nginx:latest ./nginx    ./nginx/rootfs + ./nginx/config.json, for any OCI runtime
+  peel images                         what the store holds`,
+		Version:       version(),
+		Args:          cobra.NoArgs,
+		SilenceErrors: true, // exit.go prints them
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetOut(a.stdout)
+	cmd.SetErr(a.stderr)
+	cmd.SetVersionTemplate("peel {{.Version}}\n")
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&a.root, "root", "", "store `DIR` (default: $PEEL_ROOT, else "+defaultRoot()+")")
+	flags.StringVar(&a.progress, "progress", "auto", "`MODE` of progress on stderr: auto, tty, plain, json, none")
+	cmd.AddCommand(newPullCommand(a), newImagesCommand(a))
+	cmd.Args = asUsage(cmd.Args)
+	for _, verb := range cmd.Commands() {
+		verb.Args = asUsage(verb.Args)
+	}
+	return cmd
+}
+
+// asUsage marks the errors of an argument check as the caller's mistake.
+func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{cmd, err}
+		}
+		return nil
+	}
+}
+
+// openStore opens the store that --root, PEEL_ROOT or the user's id chooses.
+func (a *app) openStore() (*store.Store, error) {
+	root := a.root
+	if root == "" {
+		root = os.Getenv("PEEL_ROOT")
+	}
+	if root == "" {
+		root = defaultRoot()
+	}
+	return store.Open(root)
+}
+
+func defaultRoot() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/peel"
+	}
+	data := os.Getenv("XDG_DATA_HOME")
+	if !filepath.IsAbs(data) { // XDG base directory specification: relative paths are invalid
+		data = filepath.Join(os.Getenv("HOME"), ".local", "share")
+	}
+	return filepath.Join(data, "peel")
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return fmt.Sprintf("%s (development build)", nextVersion)
+	}
+	return info.Main.Version
+}
+
+// nextVersion is the release that this source will become.
+const nextVersion = "0.1.0"

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"peel": main})
+}
+
+// The scripts under testdata/script are peel as a user types it: what appears on
+// stdout and stderr, the exit code, the files left behind.
+//
+//	$REGISTRY           a registry on loopback with the images of publish
+//	exits CODE CMD...   runs CMD, which must end with CODE
+//	requests            what the registry was asked since the last time, to stdout
+//	spoil FILE          flips a bit in the middle of FILE
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			r := newFakeRegistry(t)
+			r.publish()
+			e.Values["registry"] = r
+			e.Setenv("REGISTRY", r.host())
+			e.Setenv("PEEL_ROOT", e.WorkDir+"/store")
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":    exits,
+			"requests": func(ts *testscript.TestScript, _ bool, _ []string) { writeRequests(ts) },
+			"spoil":    spoil,
+		},
+		RequireExplicitExec: true,
+	})
+}
+
+// exits CODE COMMAND...: runs the command and demands the code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func writeRequests(ts *testscript.TestScript) {
+	if _, err := ts.Stdout().Write([]byte(ts.Value("registry").(*fakeRegistry).requests() + "\n")); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+func spoil(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(path, b, 0o600))
+}
