@@ -35,10 +35,21 @@ func (i *Image) Size() int64 {
 	return n
 }
 
+// InvalidError reports a manifest or config that is what its digest says, and
+// makes no sense all the same: its publisher is to blame.
+type InvalidError struct {
+	Object string // "manifest" or "config"
+	Digest digest.Digest
+	Err    error
+}
+
+func (e *InvalidError) Error() string { return fmt.Sprintf("%s %s: %v", e.Object, e.Digest, e.Err) }
+func (e *InvalidError) Unwrap() error { return e.Err }
+
 // NewImage parses a manifest and its config, whose bytes the caller has checked
 // against their descriptors. It refuses a manifest that is also an index
 // (CVE-2021-41190), digests other than sha256, negative
-// sizes, and a config that does not name one DiffID a layer.
+// sizes, and a config that does not name one DiffID a layer, with *InvalidError.
 func NewImage(d ocispec.Descriptor, manifest, config []byte) (*Image, error) {
 	m, err := ParseManifest(d, manifest)
 	if err != nil {
@@ -46,47 +57,56 @@ func NewImage(d ocispec.Descriptor, manifest, config []byte) (*Image, error) {
 	}
 	img := &Image{Descriptor: d, Manifest: *m, Source: d.Digest}
 	if err := json.Unmarshal(config, &img.Config); err != nil {
-		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
+		return nil, &InvalidError{"config", m.Config.Digest, err}
 	}
 	diffIDs := img.Config.RootFS.DiffIDs
 	if len(m.Layers) != len(diffIDs) {
-		return nil, fmt.Errorf("config %s: %d diff_ids for %d layers", m.Config.Digest, len(diffIDs), len(m.Layers))
+		return nil, &InvalidError{"config", m.Config.Digest, fmt.Errorf("%d diff_ids for %d layers", len(diffIDs), len(m.Layers))}
 	}
 	for i, id := range diffIDs {
 		if err := checkDigest(id); err != nil {
-			return nil, fmt.Errorf("config %s: diff_ids[%d]: %w", m.Config.Digest, i, err)
+			return nil, &InvalidError{"config", m.Config.Digest, fmt.Errorf("diff_ids[%d]: %w", i, err)}
 		}
 	}
 	return img, nil
 }
 
-// ParseManifest parses and checks the manifest that d describes.
+// ParseManifest parses and checks the manifest that d describes; *InvalidError
+// where it is none.
 func ParseManifest(d ocispec.Descriptor, b []byte) (*ocispec.Manifest, error) {
+	m, err := parseManifest(d, b)
+	if err != nil {
+		return nil, &InvalidError{"manifest", d.Digest, err}
+	}
+	return m, nil
+}
+
+func parseManifest(d ocispec.Descriptor, b []byte) (*ocispec.Manifest, error) {
 	var both struct {
 		ocispec.Manifest
 		Manifests json.RawMessage `json:"manifests"`
 		FSLayers  json.RawMessage `json:"fsLayers"`
 	}
 	if err := json.Unmarshal(b, &both); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
+		return nil, err
 	}
 	m := both.Manifest
 	switch {
 	case present(both.FSLayers):
-		return nil, fmt.Errorf("manifest %s: docker schema 1, which cannot be verified", d.Digest)
+		return nil, errors.New("docker schema 1, which cannot be verified")
 	case present(both.Manifests):
-		return nil, fmt.Errorf("manifest %s: both an index and a manifest", d.Digest)
+		return nil, errors.New("both an index and a manifest")
 	case m.SchemaVersion != 2:
-		return nil, fmt.Errorf("manifest %s: schemaVersion %d, want 2", d.Digest, m.SchemaVersion)
+		return nil, fmt.Errorf("schemaVersion %d, want 2", m.SchemaVersion)
 	case m.MediaType != "" && d.MediaType != "" && m.MediaType != d.MediaType:
-		return nil, fmt.Errorf("manifest %s: is labelled %s and calls itself %s", d.Digest, d.MediaType, m.MediaType)
+		return nil, fmt.Errorf("is labelled %q and calls itself %q", d.MediaType, m.MediaType)
 	}
 	if err := CheckDescriptor(m.Config); err != nil {
-		return nil, fmt.Errorf("manifest %s: config: %w", d.Digest, err)
+		return nil, fmt.Errorf("config: %w", err)
 	}
 	for i, l := range m.Layers {
 		if err := CheckDescriptor(l); err != nil {
-			return nil, fmt.Errorf("manifest %s: layers[%d]: %w", d.Digest, i, err)
+			return nil, fmt.Errorf("layers[%d]: %w", i, err)
 		}
 	}
 	return &m, nil

@@ -21,7 +21,7 @@ func TestNewImageRefuses(t *testing.T) {
 		"an index and a manifest":     {strings.Replace(okM, `{`, `{"manifests":[],`, 1), okC, "both an index and a manifest"},
 		"schema 1":                    {`{"schemaVersion":1,"fsLayers":[]}`, okC, "schema 1"},
 		"no schemaVersion":            {strings.Replace(okM, `2`, `3`, 1), okC, "schemaVersion 3"},
-		"another media type":          {strings.Replace(okM, `{`, `{"mediaType":"text/plain",`, 1), okC, "calls itself text/plain"},
+		"another media type":          {strings.Replace(okM, `{`, `{"mediaType":"text/plain",`, 1), okC, `calls itself "text/plain"`},
 		"a digest that is a path":     {strings.Replace(okM, hexA, `../../etc/passwd`, 1), okC, "invalid checksum digest"},
 		"a short digest":              {strings.Replace(okM, hexA, hexA[1:], 1), okC, "invalid checksum digest"},
 		"an upper-case digest":        {strings.Replace(okM, hexA, strings.ToUpper(hexA), 1), okC, "invalid checksum digest"},
