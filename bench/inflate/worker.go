@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	kp "github.com/klauspost/compress/gzip"
+	"golang.org/x/sys/unix"
+
+	peel "peel/pkg/layers/gzip"
+)
+
+// work decodes file once for each byte of standard input, and prints the
+// nanoseconds of CPU, this process's collector included.
+func work(name, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	decode, err := decoder(name)
+	if err != nil {
+		return err
+	}
+	stdin := bufio.NewReader(os.Stdin)
+	for {
+		if _, err := stdin.ReadByte(); err != nil {
+			return nil
+		}
+		before, err := cpu()
+		if err != nil {
+			return err
+		}
+		if err := decode(bytes.NewReader(data)); err != nil {
+			return err
+		}
+		after, err := cpu()
+		if err != nil {
+			return err
+		}
+		fmt.Println(after - before)
+	}
+}
+
+func cpu() (int64, error) {
+	var t unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t)
+	return t.Nano(), err
+}
+
+// decoder returns what decodes a file to its end. Each keeps its memory, as a
+// program with many files does.
+func decoder(name string) (func(io.Reader) error, error) {
+	buf := make([]byte, 128<<10)
+	drain := func(r io.Reader) error {
+		for {
+			if _, err := r.Read(buf); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	switch name {
+	case "stdlib":
+		z := new(gzip.Reader)
+		return func(r io.Reader) error { return errors.Join(z.Reset(r), drain(z)) }, nil
+	case "klauspost":
+		z := new(kp.Reader)
+		return func(r io.Reader) error { return errors.Join(z.Reset(r), drain(z)) }, nil
+	case "peel", "peel-purego", "peel-nocrc":
+		z := new(peel.Reader)
+		return func(r io.Reader) error {
+			if err := z.Reset(r); err != nil {
+				return err
+			}
+			if name == "peel-nocrc" {
+				z.SkipChecksum()
+			}
+			_, err := z.WriteTo(io.Discard)
+			return err
+		}, nil
+	}
+	return nil, fmt.Errorf("no decoder %q", name)
+}
