@@ -24,8 +24,9 @@ var mayImport = map[string][]string{
 	"peel/pkg/layers":      {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate"},
 	"peel/pkg/layers/gzip": {"peel/pkg/layers/inflate"},
 	"peel/pkg/layers/tar":  {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
+	"peel/internal/users":  {"peel/internal/beneath"},
 	"peel/pkg/bundle":      {"peel/internal/*"},
-	"peel/pkg/unpack":      {"peel/pkg/bundle", "peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
+	"peel/pkg/unpack":      {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
 }
 
 // onlyImporter names libraries that one package alone may know.

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"peel/internal/beneath"
 )
 
 const (
@@ -35,7 +37,7 @@ func (e *FileError) Error() string { return fmt.Sprintf("the image's %s %s", e.F
 
 // eachLine calls f with the fields of each line of a file, until f says false. A
 // file that is not there has no lines.
-func eachLine(root *os.File, name string, f func(fields []string) bool) error {
+func eachLine(root *beneath.Dir, name string, f func(fields []string) bool) error {
 	file, err := openRegular(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -63,38 +65,21 @@ func eachLine(root *os.File, name string, f func(fields []string) bool) error {
 // a watchdog device reboots the host. So the name is resolved without opening, and
 // only what turned out to be a regular file is opened, through the descriptor that
 // was looked at.
-func openRegular(root *os.File, name string) (*os.File, error) {
-	fd, err := resolve(root, name)
+func openRegular(root *beneath.Dir, name string) (*os.File, error) {
+	f, err := root.Follow(name, unix.O_PATH, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case !st.Mode().IsRegular():
 		return nil, &FileError{name, "is not a regular file"}
-	case st.Size > maxFile:
-		return nil, &FileError{name, fmt.Sprintf("has %d bytes, more than %d", st.Size, maxFile)}
+	case st.Size() > maxFile:
+		return nil, &FileError{name, fmt.Sprintf("has %d bytes, more than %d", st.Size(), maxFile)}
 	}
-	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_NOCTTY, 0)
-}
-
-// resolve gives an O_PATH descriptor of the file.
-func resolve(root *os.File, name string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for tries := 0; ; tries++ {
-		fd, err := unix.Openat2(int(root.Fd()), name, &how)
-		// EAGAIN: something was renamed while a ".." was resolved, and the kernel
-		// could not prove it harmless (openat2(2)).
-		if (err == unix.EAGAIN || err == unix.EINTR) && tries < 128 {
-			continue
-		}
-		return fd, err
-	}
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.O_RDONLY|unix.O_NOCTTY, 0)
 }

@@ -9,10 +9,11 @@ package users
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"peel/internal/beneath"
 )
 
 // User is who a process runs as.
@@ -53,10 +54,9 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("%q is not in the image's %s", e.Name, e.File)
 }
 
-// Lookup resolves a user string in the file system below root, which stays the
-// caller's. No string is root; a number without an entry is itself, with group 0.
+// Lookup resolves a user string in the file system below root. No string is root; a number without an entry is itself, with group 0.
 // A group named in the string is the only one that the user gets.
-func Lookup(root *os.File, user string) (User, error) {
+func Lookup(root *beneath.Dir, user string) (User, error) {
 	name, group, hasGroup := strings.Cut(user, ":")
 	if user == "" {
 		name = "0"
@@ -98,7 +98,7 @@ func Lookup(root *os.File, user string) (User, error) {
 	return u, err
 }
 
-func lookupGroup(root *os.File, user, group string) (uint32, error) {
+func lookupGroup(root *beneath.Dir, user, group string) (uint32, error) {
 	gid, isID, err := word(user, group)
 	if err != nil || isID {
 		return gid, err
@@ -117,7 +117,7 @@ func lookupGroup(root *os.File, user, group string) (uint32, error) {
 }
 
 // groupsOf adds the groups that list a user's name.
-func groupsOf(root *os.File, user, name string, groups []uint32) ([]uint32, error) {
+func groupsOf(root *beneath.Dir, user, name string, groups []uint32) ([]uint32, error) {
 	seen := map[uint32]bool{groups[0]: true}
 	err := eachLine(root, groupFile, func(f []string) bool {
 		if len(f) < 4 {

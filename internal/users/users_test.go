@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"peel/internal/beneath"
 )
 
 const passwd = `# comment
@@ -54,6 +56,8 @@ func rootfs(t *testing.T, files map[string]string) *os.File {
 	return open(t, dir)
 }
 
+func lookup(root *os.File, user string) (User, error) { return Lookup(beneath.New(root), user) }
+
 func open(t *testing.T, dir string) *os.File {
 	t.Helper()
 	f, err := os.Open(dir)
@@ -88,7 +92,7 @@ func TestLookup(t *testing.T) {
 		{"no files, an id", "12:34", empty, "12:34 [34] "},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
-			u, err := Lookup(c.root, c.user)
+			u, err := lookup(c.root, c.user)
 			if got := fmt.Sprintf("%d:%d %d %s", u.UID, u.GID, u.Groups, u.Home); err != nil || got != c.want {
 				t.Errorf("%s, %v, want %s", got, err, c.want)
 			}
@@ -107,7 +111,7 @@ func TestStringsOfTwoReadingsAreRefused(t *testing.T) {
 		"1:4294967296", "1:2147483648", "1:+0", "1:-1", "1:01",
 		":", ":1000", "1000:", "1:2:3", "root:root:root", "1,2", "a b", " 0", "0 ", "0\n", "root\x00", "\t",
 	} {
-		u, err := Lookup(root, user)
+		u, err := lookup(root, user)
 		if e := (*SyntaxError)(nil); !errors.As(err, &e) {
 			t.Errorf("%q is %+v, %v", user, u, err)
 		}
@@ -121,7 +125,7 @@ func TestNamesThatTheImageDoesNotHave(t *testing.T) {
 		"bad": "/etc/passwd", "huge": "/etc/passwd", "short": "/etc/passwd", "#": "/etc/passwd",
 		"nginx:nobody": "/etc/group", "1:badgid": "/etc/group", "1:hugegid": "/etc/group", "1:0x1": "/etc/group",
 	} {
-		u, err := Lookup(root, user)
+		u, err := lookup(root, user)
 		if e := (*UnknownError)(nil); !errors.As(err, &e) || e.File != file {
 			t.Errorf("%q is %+v, %v", user, u, err)
 		}
@@ -163,7 +167,7 @@ func TestFilesThatAreNotRead(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if u, err := Lookup(root, ""); err == nil {
+				if u, err := lookup(root, ""); err == nil {
 					t.Errorf("%+v", u)
 				}
 			})
@@ -181,7 +185,7 @@ func TestLinksStayInTheRoot(t *testing.T) {
 		if err := os.Symlink(target, filepath.Join(root.Name(), "etc/passwd")); err != nil {
 			t.Fatal(err)
 		}
-		if u, err := Lookup(root, "evil"); err == nil {
+		if u, err := lookup(root, "evil"); err == nil {
 			t.Errorf("%s: %+v", target, u)
 		}
 	}
@@ -189,7 +193,7 @@ func TestLinksStayInTheRoot(t *testing.T) {
 	if err := os.Symlink("/usr/share/passwd", filepath.Join(root.Name(), "etc/passwd")); err != nil {
 		t.Fatal(err)
 	}
-	u, err := Lookup(root, "joe")
+	u, err := lookup(root, "joe")
 	if want := (User{5, 6, []uint32{6}, "/home/joe"}); err != nil || !reflect.DeepEqual(u, want) {
 		t.Errorf("an absolute link within: %+v, %v", u, err)
 	}
@@ -201,7 +205,7 @@ func TestMoreGroupsThanAProcessCanHave(t *testing.T) {
 		fmt.Fprintf(&s, "g%d:x:%d:joe\n", i, i+10)
 	}
 	root := rootfs(t, map[string]string{"etc/passwd": "joe:x:5:5::/:\n", "etc/group": s.String()})
-	if u, err := Lookup(root, "joe"); err == nil {
+	if u, err := lookup(root, "joe"); err == nil {
 		t.Errorf("%d groups", len(u.Groups))
 	}
 }
@@ -222,7 +226,7 @@ func FuzzLookup(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		u, err := Lookup(open(t, dir), user)
+		u, err := lookup(open(t, dir), user)
 		if err != nil {
 			return
 		}

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -88,11 +87,15 @@ func makeBundle(t *testing.T, probe string, c ocispec.ImageConfig, o Options) st
 	if err := os.WriteFile(filepath.Join(root.Name(), "probe"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Spec(ocispec.Image{Config: c}, root, o)
+	dir := t.TempDir()
+	bundle, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	defer bundle.Close()
+	if err := Write(bundle, root, ocispec.Image{Config: c}, o); err != nil {
+		t.Fatal(err)
+	}
 	// A mapped root must get there, and be able to make what is to be mounted on.
 	if len(o.UIDMappings) > 0 {
 		for p := root.Name(); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
@@ -113,13 +116,6 @@ func makeBundle(t *testing.T, probe string, c ocispec.ImageConfig, o Options) st
 		}
 	}
 	if err := os.Rename(root.Name(), filepath.Join(dir, "rootfs")); err != nil {
-		t.Fatal(err)
-	}
-	config, err := json.Marshal(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir

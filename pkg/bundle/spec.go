@@ -23,6 +23,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"peel/internal/beneath"
 	"peel/internal/users"
 )
 
@@ -68,7 +69,7 @@ func Spec(img ocispec.Image, rootfs *os.File, o Options) (*specs.Spec, error) {
 	if o.User != "" {
 		user = o.User
 	}
-	u, err := users.Lookup(rootfs, user)
+	u, err := users.Lookup(beneath.New(rootfs), user)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -63,11 +65,10 @@ func TestConfigOfAWebServer(t *testing.T) {
 	s := mustSpec(t, img, Options{})
 	s.Linux.Seccomp = nil
 	s.Linux.MaskedPaths = slices.DeleteFunc(s.Linux.MaskedPaths, func(p string) bool { return strings.HasSuffix(p, "/thermal_throttle") })
-	got, err := json.MarshalIndent(s, "", "\t")
+	got, err := encode(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got = append(got, '\n')
 	const golden = "testdata/nginx.config.golden.json"
 	if *update {
 		if err := os.WriteFile(golden, got, 0o644); err != nil {
@@ -80,6 +81,25 @@ func TestConfigOfAWebServer(t *testing.T) {
 	}
 	if string(got) != string(want) {
 		t.Errorf("config.json is not as in %s (-update writes it anew):\n%s", golden, got)
+	}
+}
+
+func TestWriteDoesNotReplaceAConfig(t *testing.T) {
+	root := rootfs(t)
+	img := ocispec.Image{Config: ocispec.ImageConfig{User: "nginx"}}
+	if err := Write(root, root, img, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(root.Name(), "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s specs.Spec
+	if err := json.Unmarshal(data, &s); err != nil || s.Process.User.UID != 101 || s.Root.Path != "rootfs" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := Write(root, root, img, Options{}); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
 	}
 }
 
