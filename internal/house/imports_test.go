@@ -28,6 +28,9 @@ var mayImport = map[string][]string{
 	"peel/internal/users":  {"peel/internal/beneath"},
 	"peel/pkg/bundle":      {"peel/internal/*"},
 	"peel/pkg/unpack":      {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
+	"peel/e2e/images":      {"peel/e2e/layout"},
+	"peel/e2e/registry":    {"peel/e2e/layout"},
+	"peel/e2e/lab":         {"peel/e2e/*"},
 }
 
 // onlyImporter names libraries that one package alone may know.

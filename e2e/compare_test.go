@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"path/filepath"
+	"testing"
+
+	"peel/e2e/tree"
+)
+
+// peelRootfs is the rootfs as peel unpacks it.
+func peelRootfs(t *testing.T, ref, dir string) string {
+	rootfs := filepath.Join(dir, "rootfs")
+	peel(t, dir).ok(t, "unpack", "-q", "--rootfs", ref, rootfs)
+	return rootfs
+}
+
+// Each difference between peel's rootfs and a peer's is known and explained, or
+// the test fails.
+func TestRootfsEqualsThatOfPeers(t *testing.T) {
+	for _, c := range []struct{ name, plain string }{
+		{"odd", "odd"},
+		{"nginx", "nginx-plain"},
+		{"big", "big-plain"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ref := published(t, c.name)
+			want := list(t, peelRootfs(t, ref, t.TempDir()))
+			f := factsOf(t, image(t, c.plain))
+			for _, p := range peers() {
+				t.Run(p.name, func(t *testing.T) {
+					need(t, p.needs...)
+					compareExplained(t, p.name, f, want, list(t, p.rootfs(t, ref, t.TempDir())))
+				})
+			}
+		})
+	}
+}
+
+// How an image is published does not change what comes out of it.
+func TestRootfsIsTheSameInEveryDress(t *testing.T) {
+	want := list(t, peelRootfs(t, published(t, "nginx"), t.TempDir()))
+	for _, name := range []string{"nginx-plain", "nginx-zstd", "nginx-docker"} {
+		t.Run(name, func(t *testing.T) {
+			for _, d := range tree.Compare(want, list(t, peelRootfs(t, published(t, name), t.TempDir()))) {
+				t.Errorf("nginx (want) and %s (got) differ: %s", name, d)
+			}
+		})
+	}
+}
+
+func list(t *testing.T, rootfs string) tree.Tree {
+	t.Helper()
+	l, err := tree.List(rootfs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func compareExplained(t *testing.T, peer string, f facts, want, got tree.Tree) {
+	t.Helper()
+	why := map[string]int{}
+	unexplained := 0
+	for _, d := range tree.Compare(want, got) {
+		if reason := explain(peer, f, d); reason != "" {
+			why[reason]++
+		} else if unexplained++; unexplained <= 20 {
+			t.Errorf("peel (want) and %s (got) differ: %s", peer, d)
+		}
+	}
+	if unexplained > 20 {
+		t.Errorf("and %d differences more", unexplained-20)
+	}
+	t.Logf("%d entries", len(want))
+	for reason, n := range why {
+		t.Logf("%d explained: %s", n, reason)
+	}
+}

@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"peel/e2e/layout"
+	"peel/e2e/tree"
+)
+
+// explanation says why a peer's rootfs may differ from peel's in one way, and
+// tells that way from all others.
+type explanation struct {
+	peer string
+	why  string
+	is   func(f facts, d tree.Difference) bool
+}
+
+var explanations = []explanation{
+	{
+		peer: "podman",
+		why:  "containers/storage makes the root of every layer by itself, with mode 0555, and overlayfs shows the topmost layer's",
+		is: func(_ facts, d tree.Difference) bool {
+			return d.Path == "." && (d.Field == "mtime" || d.Field == "mode" && d.Got == "0555")
+		},
+	}, {
+		peer: "podman",
+		why:  "a layer that has something below a directory and does not name the directory makes podman create it anew in the overlay, at the time of the pull",
+		is: func(f facts, d tree.Difference) bool {
+			return d.Field == "mtime" && f.topmostTouching(d.Path).names[d.Path] != 'd'
+		},
+	}, {
+		peer: "podman",
+		why:  "containers/storage takes times before 1970 for 1970",
+		is: func(_ facts, d tree.Difference) bool {
+			return d.Field == "mtime" && strings.HasPrefix(d.Want, "-") && d.Got == "0.000000000"
+		},
+	}, {
+		peer: "crane",
+		why:  "crane writes the topmost layer first; tar gives a directory its time when it has read on past it, and files of lower layers that come into it later move the time",
+		is: func(f facts, d tree.Difference) bool {
+			return d.Field == "mtime" && f.below(d.Path) > 1
+		},
+	}, {
+		peer: "crane",
+		why:  "crane lets a whiteout hide what follows it in its own layer, against image-spec layer.md",
+		is: func(_ facts, d tree.Difference) bool {
+			return d == tree.Difference{Path: "same-layer/before", Field: "missing", Want: "file", Got: "nothing"}
+		},
+	}, {
+		peer: "umoci",
+		why:  "creating the missing parent of forms/late/child, umoci moves the time of forms and keeps it moved",
+		is:   func(_ facts, d tree.Difference) bool { return d.Path == "forms" && d.Field == "mtime" },
+	},
+}
+
+// explain returns why the peer may differ so, or "".
+func explain(peer string, f facts, d tree.Difference) string {
+	for _, e := range explanations {
+		if e.peer == peer && e.is(f, d) {
+			return e.why
+		}
+	}
+	return ""
+}
+
+// facts is what the layers of an image say, lowest first.
+type facts []layerFacts
+
+type layerFacts struct {
+	names map[string]byte // clean path of each entry -> 'd' for a directory, else '-'
+}
+
+// topmostTouching is the last layer with an entry at or below a path.
+func (f facts) topmostTouching(p string) layerFacts {
+	for i := len(f) - 1; i >= 0; i-- {
+		if f[i].touches(p) {
+			return f[i]
+		}
+	}
+	return layerFacts{}
+}
+
+// below counts the layers that have an entry at or below a path.
+func (f facts) below(p string) int {
+	n := 0
+	for _, l := range f {
+		if l.touches(p) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l layerFacts) touches(p string) bool {
+	for name := range l.names {
+		if name == p || strings.HasPrefix(name, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// factsOf reads the layers of a layout of plain tars.
+func factsOf(t *testing.T, l *layout.Dir) facts {
+	t.Helper()
+	m, err := l.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out facts
+	for _, desc := range m.Layers {
+		lf := layerFacts{names: map[string]byte{}}
+		f, err := os.Open(l.BlobPath(desc.Digest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for tr := tar.NewReader(f); ; {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+			if name == "" {
+				name = "."
+			}
+			lf.names[name] = '-'
+			if h.Typeflag == tar.TypeDir {
+				lf.names[name] = 'd'
+			}
+		}
+		out = append(out, lf)
+	}
+	return out
+}
