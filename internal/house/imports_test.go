@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"peel/pkg/layers/tar":  {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
 	"peel/internal/users":  {"peel/internal/beneath"},
 	"peel/pkg/bundle":      {"peel/internal/*"},
+	"peel/pkg/export":      {"peel/pkg/progress"},
 	"peel/pkg/unpack":      {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
 	"peel/e2e/images":      {"peel/e2e/layout"},
 	"peel/e2e/registry":    {"peel/e2e/layout"},

@@ -1,0 +1,180 @@
+package export
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// entry writes what name, ended by a NUL, stands for in the directory dir, and
+// all beneath it. w.path is its whole name.
+func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
+	fd, err := openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		if err == unix.ENOENT {
+			w.warn(lostName)
+			return nil
+		}
+		return w.fault("open", err)
+	}
+	var st unix.Statx_t
+	if err := stat(fd, &st); err != nil {
+		unix.Close(fd)
+		return w.fault("stat", err)
+	}
+	h := header{
+		name: w.path,
+		mode: uint32(st.Mode) & 0o7777,
+		uid:  st.Uid,
+		gid:  st.Gid,
+		sec:  st.Mtime.Sec,
+		nsec: st.Mtime.Nsec,
+	}
+	if !w.o.Mounts && w.mounted(&st) {
+		unix.Close(fd)
+		return w.mountpoint(&h, &st)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return w.regular(&h, &st, fd)
+	case unix.S_IFDIR:
+		return w.subdirectory(ctx, &h, fd)
+	}
+	err = w.special(&h, &st, fd)
+	unix.Close(fd)
+	return err
+}
+
+// mounted tells whether a file lies on another mount than the root. A kernel
+// before 5.8 does not say on which; then a directory of another device is one.
+func (w *walker) mounted(st *unix.Statx_t) bool {
+	if st.Mask&w.self.Mask&unix.STATX_MNT_ID != 0 {
+		return st.Mnt_id != w.self.Mnt_id
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Dev_major != w.self.Dev_major || st.Dev_minor != w.self.Dev_minor)
+}
+
+// mountpoint writes the place of something mounted. What lies below it cannot be
+// seen, so the owner and mode are those of what is mounted; its time would be
+// another at every start of a container, so the directory's stands in.
+func (w *walker) mountpoint(h *header, st *unix.Statx_t) error {
+	h.sec, h.nsec = w.up, 0
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		h.typ, h.name = typeDir, append(w.path, '/')
+	} else {
+		h.typ = typeReg
+	}
+	return w.header(h)
+}
+
+func (w *walker) header(h *header) error {
+	if n := max(len(h.name), len(h.link)); n > maxName {
+		return w.fault("name", &LimitError{"bytes", int64(n), maxName})
+	}
+	return w.out.write(w.enc.encode(h))
+}
+
+// subdirectory closes fd.
+func (w *walker) subdirectory(ctx context.Context, h *header, handle int) error {
+	fd, err := openat(handle, dot, unix.O_RDONLY|unix.O_DIRECTORY)
+	unix.Close(handle)
+	if err != nil {
+		return w.fault("open", err)
+	}
+	defer unix.Close(fd)
+	if err := w.attributes(h, opened(fd)); err != nil {
+		return err
+	}
+	h.typ, h.name = typeDir, append(w.path, '/')
+	if err := w.header(h); err != nil {
+		return err
+	}
+	return w.directory(ctx, fd, h.sec)
+}
+
+// special writes a symbolic link, a device or a FIFO.
+func (w *walker) special(h *header, st *unix.Statx_t, fd int) error {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFSOCK:
+		w.warn(lostSocket)
+		return nil
+	case unix.S_IFLNK:
+		n, err := readlink(fd, w.target)
+		if err != nil {
+			return w.fault("readlink", err)
+		}
+		h.typ, h.link = typeSymlink, w.target[:n]
+	case unix.S_IFCHR:
+		h.typ, h.major, h.minor = typeChar, st.Rdev_major, st.Rdev_minor
+	case unix.S_IFBLK:
+		h.typ, h.major, h.minor = typeBlock, st.Rdev_major, st.Rdev_minor
+	case unix.S_IFIFO:
+		h.typ = typeFifo
+	default:
+		return w.fault("stat", errors.New("a file of no known type"))
+	}
+	if done, err := w.linked(h, st); done || err != nil {
+		return err
+	}
+	if err := w.attributes(h, held(fd)); err != nil {
+		return err
+	}
+	return w.header(h)
+}
+
+// linked writes a hard link if the file had a name before, and remembers this one
+// if it has others.
+func (w *walker) linked(h *header, st *unix.Statx_t) (done bool, err error) {
+	if st.Nlink < 2 {
+		return false, nil
+	}
+	key := inode{
+		dev:  unix.Mkdev(st.Dev_major, st.Dev_minor),
+		ino:  st.Ino,
+		born: st.Btime.Sec*1e9 + int64(st.Btime.Nsec),
+	}
+	first, ok := w.links[key]
+	if !ok {
+		w.links[key] = string(w.path)
+		w.linkBytes += len(w.path)
+		return false, w.hold()
+	}
+	link := *h
+	link.typ, link.link, link.size, link.major, link.minor = typeLink, []byte(first), 0, 0, 0
+	return true, w.header(&link)
+}
+
+// attributes reads the extended attributes of s and, in the form that keeps it
+// there, what it stands for. What it says of h.typ counts for a regular
+// file only: nothing else can stand for another thing than it is.
+func (w *walker) attributes(h *header, s source) error {
+	if err := w.xattr.read(s); err != nil {
+		return w.fault("extended attributes", err)
+	}
+	if w.xattr.unnamable {
+		w.warn(lostXattr)
+	}
+	h.xattrs = w.xattr.list
+	if w.o.Form != OverrideStat {
+		return nil
+	}
+	if w.xattr.override == nil {
+		if h.uid == w.uid {
+			h.uid = 0
+		}
+		if h.gid == w.gid {
+			h.gid = 0
+		}
+		return nil
+	}
+	o, err := parseOverride(w.xattr.override)
+	if err != nil {
+		return w.fault(overrideStat, err)
+	}
+	h.uid, h.gid, h.mode = o.uid, o.gid, o.mode
+	if h.typ == typeReg && o.typ != 0 {
+		h.typ, h.major, h.minor = o.typ, o.major, o.minor
+	}
+	return nil
+}

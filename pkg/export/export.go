@@ -1,0 +1,117 @@
+// Package export writes a tree of files as one tar archive: what a container's
+// rootfs holds, running or not, as an archive that every tar reads.
+//
+// # The archive
+//
+// It is a POSIX pax archive. Entries come sorted, each directory before what it
+// holds, their names relative and without "./"; the root itself has no entry.
+// The same tree gives the same bytes. A plain ustar header carries what fits in
+// it, and extended records before it carry the rest: long names, times below the
+// second, large ids and sizes, and extended attributes as SCHILY.xattr.*. Names
+// are the file system's bytes, of whatever encoding. Of several names of one file
+// the first carries the data and the others are hard links to it. A file with
+// large holes is stored without them (GNU.sparse 1.0). Sockets, which tar has no
+// type for, are left out.
+//
+// # A tree that does not hold still
+//
+// The tree may belong to a running container, and the container may be hostile:
+// it swaps a file for a link to /etc/shadow, a directory for a link to /, a file
+// for a device that does something when it is opened. So no path is ever
+// resolved. Every name is opened under the descriptor of its directory, without
+// following a link, as a mere handle (O_PATH); what it is is asked of that handle,
+// and only a regular file is opened for reading, through the handle. A file that
+// shrinks or grows while it is read fills exactly what its header promised.
+package export
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"peel/pkg/progress"
+)
+
+// Form is how a tree keeps the owners, modes and devices of its files.
+type Form int
+
+const (
+	// Plain is a tree whose files are what they seem to be.
+	Plain Form = iota
+	// OverrideStat is a tree made by a user who may own files under one id only:
+	// the attribute user.containers.override_stat of a file says what it stands
+	// for, as podman and fuse-overlayfs have it. What has no such attribute
+	// and belongs to the caller belongs to root.
+	OverrideStat
+)
+
+// Options says how Tree is to see the tree. Its zero value is what a user wants.
+type Options struct {
+	Form Form
+
+	// Mounts includes what is mounted in the tree. Otherwise a place where
+	// something is mounted (a container's /proc, /sys, /dev, volumes) is an empty
+	// directory, or an empty file.
+	Mounts bool
+
+	// Progress hears of what the archive could not keep: one Warning for each
+	// kind of thing.
+	Progress progress.Func
+}
+
+// Tree writes what lies beneath root, an open directory (O_PATH is enough), to w
+// as one tar archive, its end marker included. root stays the caller's.
+//
+// It writes pieces of at most 256 KiB from a goroutine of its own, which has
+// ended when Tree returns; a Write that blocks is not broken off by ctx. Memory
+// is bounded, but for the names of one directory after the other and of hard
+// links seen so far; beyond 256 MiB of these it is a *LimitError. What goes wrong
+// with a file of the tree is an *EntryError.
+func Tree(ctx context.Context, root *os.File, w io.Writer, o Options) error {
+	out := newOutput(ctx, w)
+	t, err := newWalker(int(root.Fd()), out, o)
+	if err == nil {
+		err = t.walk(ctx)
+		t.close()
+	}
+	runtime.KeepAlive(root)
+	if err != nil {
+		out.abort()
+		return err
+	}
+	return out.close()
+}
+
+// EntryError says what could not be done with an entry of the tree.
+type EntryError struct {
+	Name string // relative to the tree's root, which is "."
+	Op   string // such as "open" or "read"
+	Err  error
+}
+
+func (e *EntryError) Error() string { return fmt.Sprintf("entry %q: %s: %v", e.Name, e.Op, e.Err) }
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// LimitError reports a tree that goes beyond what Tree holds in memory or what
+// other readers of tar would take.
+type LimitError struct {
+	What       string
+	Got, Limit int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%d %s, the limit is %d", e.Got, e.What, e.Limit)
+}
+
+const (
+	// maxName is the longest name in an archive: PATH_MAX, beyond which no
+	// program could open the file by its name.
+	maxName = 4096
+	// maxHeld is how many bytes of names are held at once.
+	maxHeld = 256 << 20
+	// maxXattrs bounds all attributes of an entry: archive/tar takes no extended
+	// header beyond 1 MiB.
+	maxXattrs = 1<<20 - 64<<10
+)

@@ -1,0 +1,225 @@
+package export
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/progress"
+)
+
+// walker goes through one tree, depth first and sorted.
+type walker struct {
+	out  *output
+	o    Options
+	enc  encoder
+	root int
+	proc int // /proc/self/fd, to open for reading what a handle stands for
+	self unix.Statx_t
+	uid  uint32 // the caller's
+	gid  uint32
+
+	path []byte // of the entry at hand, relative to the root
+	up   int64  // seconds: the modification time of the directory at hand
+
+	// The names of the directories from the root to the one at hand, each ended
+	// by a NUL, and where in names they begin. Both are stacks.
+	names  []byte
+	starts []int
+
+	links     map[inode]string // first names of files that have others
+	linkBytes int
+
+	xattr  xattrReader
+	target []byte // of a symbolic link
+	dents  []byte
+	warned [lossKinds]bool
+}
+
+// inode is a file whatever its name. Its birth tells apart two files that had the
+// same number one after the other.
+type inode struct {
+	dev, ino uint64
+	born     int64
+}
+
+func newWalker(root int, out *output, o Options) (*walker, error) {
+	w := &walker{
+		out:    out,
+		o:      o,
+		uid:    uint32(os.Geteuid()),
+		gid:    uint32(os.Getegid()),
+		links:  map[inode]string{},
+		target: make([]byte, unix.PathMax),
+		dents:  make([]byte, 64<<10),
+	}
+	if err := stat(root, &w.self); err != nil {
+		return nil, &EntryError{".", "stat", err}
+	}
+	var err error
+	if w.root, err = openat(root, dot, unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
+		return nil, &EntryError{".", "open", err}
+	}
+	if w.proc, err = openProc(); err != nil {
+		unix.Close(w.root)
+		return nil, err
+	}
+	w.xattr.form = o.Form
+	return w, nil
+}
+
+var dot = []byte(".\x00")
+
+// openProc opens the directory of this process's own descriptors.
+func openProc() (int, error) {
+	const path = "/proc/self/fd"
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+		unix.Close(fd)
+		return -1, fmt.Errorf("%s is not of a proc file system", path)
+	}
+	return fd, nil
+}
+
+func (w *walker) close() {
+	unix.Close(w.root)
+	unix.Close(w.proc)
+}
+
+func (w *walker) walk(ctx context.Context) error {
+	return w.directory(ctx, w.root, w.self.Mtime.Sec)
+}
+
+// directory writes the entries of the directory fd, which stays open.
+func (w *walker) directory(ctx context.Context, fd int, mtime int64) error {
+	name, start, path := len(w.names), len(w.starts), len(w.path)
+	if err := w.list(fd); err != nil {
+		return err
+	}
+	slices.SortFunc(w.starts[start:], func(a, b int) int { return bytes.Compare(w.nameAt(a), w.nameAt(b)) })
+	for i := start; i < len(w.starts); i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := w.starts[i]
+		if path > 0 {
+			w.path = append(w.path, '/')
+		}
+		w.path = append(w.path, w.nameAt(at)...)
+		w.up = mtime
+		if err := w.entry(ctx, fd, w.names[at:]); err != nil {
+			return err
+		}
+		w.path = w.path[:path]
+	}
+	w.names, w.starts = w.names[:name], w.starts[:start]
+	return nil
+}
+
+func (w *walker) nameAt(i int) []byte {
+	name := w.names[i:]
+	return name[:bytes.IndexByte(name, 0)]
+}
+
+// list pushes the names of the directory fd.
+func (w *walker) list(fd int) error {
+	for {
+		n, err := unix.Getdents(fd, w.dents)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.ENOENT { // it was removed meanwhile
+			return nil
+		}
+		if err != nil {
+			return w.fault("read", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		for b := w.dents[:n]; len(b) > 0; {
+			// struct linux_dirent64: inode, offset, this length, type, name.
+			const lengthAt, nameAt = 16, 19
+			size := binary.NativeEndian.Uint16(b[lengthAt:])
+			name := b[nameAt:size]
+			name = name[:bytes.IndexByte(name, 0)+1]
+			b = b[size:]
+			if string(name) == ".\x00" || string(name) == "..\x00" {
+				continue
+			}
+			w.starts = append(w.starts, len(w.names))
+			w.names = append(w.names, name...)
+		}
+		if err := w.hold(); err != nil {
+			return err
+		}
+		if err := w.out.ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// hold checks what names and links take in memory.
+func (w *walker) hold() error {
+	const perName, perLink = 8, 64 // beside the bytes
+	held := len(w.names) + perName*len(w.starts) + w.linkBytes + perLink*len(w.links)
+	if held > maxHeld {
+		return &LimitError{"bytes of names to hold at once", int64(held), maxHeld}
+	}
+	return nil
+}
+
+// self opens for reading what the handle fd stands for.
+func (w *walker) reopen(fd, flags int) (int, error) {
+	var name [20]byte
+	return openat(w.proc, append(strconv.AppendInt(name[:0], int64(fd), 10), 0), flags)
+}
+
+func (w *walker) name() string {
+	if len(w.path) == 0 {
+		return "."
+	}
+	return string(w.path)
+}
+
+func (w *walker) fault(op string, err error) error { return &EntryError{w.name(), op, err} }
+
+// loss is a kind of thing that an archive could not keep.
+type loss int
+
+const (
+	lostSocket loss = iota
+	lostName
+	lostChange
+	lostXattr
+	lossKinds
+)
+
+var losses = [lossKinds]string{
+	lostSocket: "a socket, left out: tar has no type for it",
+	lostName:   "gone before it could be read, left out",
+	lostChange: "changed its size while it was read: it is cut off or filled up with zeros",
+	lostXattr:  "has an extended attribute whose name tar cannot keep",
+}
+
+// warn tells of the first loss of each kind.
+func (w *walker) warn(l loss) {
+	if w.warned[l] {
+		return
+	}
+	w.warned[l] = true
+	w.o.Progress.Send(progress.Event{
+		Kind:    progress.Warning,
+		Message: fmt.Sprintf("%q: %s (more of these are not reported)", w.path, losses[l]),
+	})
+}
