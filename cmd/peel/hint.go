@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"peel/pkg/registry"
 	"peel/pkg/store"
+	"peel/pkg/unpack"
 )
 
 // hintFor names the next step after an error; empty where we know of none.
@@ -20,7 +22,10 @@ func hintFor(err error) string {
 	if hint := registryHint(err); hint != "" {
 		return hint
 	}
-	return localHint(err)
+	if hint := localHint(err); hint != "" {
+		return hint
+	}
+	return imageHint(err)
 }
 
 func usageHint(err error) string {
@@ -77,12 +82,37 @@ func registryHint(err error) string {
 
 func localHint(err error) string {
 	switch {
+	case errors.Is(err, unpack.ErrNotEmpty):
+		return "choose another directory, or --force to replace this one"
 	case errors.Is(err, store.ErrNotFound):
 		return "fetch it with 'peel pull'"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room, or keep the store elsewhere with --root DIR or PEEL_ROOT"
 	case errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "store: "):
 		return "choose a store of your own with --root DIR or PEEL_ROOT"
+	}
+	return ""
+}
+
+// imageHint is for what nobody but the image's publisher can mend.
+func imageHint(err error) string {
+	var (
+		mediaType *registry.MediaTypeError
+		length    *registry.LengthError
+		invalid   *store.InvalidError
+		layer     *unpack.LayerError
+		limit     *unpack.LimitError
+		space     *unpack.SpaceError
+	)
+	switch {
+	case errors.As(err, &space):
+		return "make room, or unpack to another file system"
+	case errors.As(err, &limit):
+		return "the image is larger than any sound one; do not trust it"
+	case errors.As(err, &mediaType), errors.As(err, &length), errors.As(err, &invalid), errors.As(err, &layer), errors.Is(err, registry.ErrSchema1):
+		return "the image itself is at fault: try another tag, or ask its publisher to push it again"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection broke off again and again; run the same command again to go on from there"
 	}
 	return ""
 }

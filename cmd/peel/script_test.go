@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -37,6 +38,12 @@ func TestScripts(t *testing.T) {
 			"exits":    exits,
 			"requests": func(ts *testscript.TestScript, _ bool, _ []string) { writeRequests(ts) },
 			"spoil":    spoil,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
 		},
 		RequireExplicitExec: true,
 	})

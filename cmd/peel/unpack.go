@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/bundle"
+	"peel/pkg/progress"
+	"peel/pkg/registry"
+	"peel/pkg/store"
+	"peel/pkg/unpack"
+)
+
+// When to ask the registry.
+const (
+	pullMissing = "missing"
+	pullAlways  = "always"
+	pullNever   = "never"
+)
+
+func newUnpackCommand(a *app) *cobra.Command {
+	var f pullFlags
+	var o unpack.Options
+	var rootfs bool
+	var when string
+	cmd := &cobra.Command{
+		Use:   "unpack [flags] REFERENCE DIR",
+		Short: "Unpack an image into a directory",
+		Long: `Unpack an image into DIR as an OCI runtime bundle: DIR/rootfs and DIR/config.json,
+which runc, crun and others run as it is. With --rootfs, DIR is the bare root
+file system. An image that is not in the store is pulled, and its layers are
+unpacked while they arrive. DIR appears when everything has been verified.`,
+		Example: `  peel unpack nginx:latest ./nginx
+  peel unpack --rootfs debian:12 /srv/debian
+  peel unpack --force --pull always nginx:latest ./nginx`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if rootfs {
+				o.Form = unpack.Rootfs
+			}
+			return a.unpack(cmd.Context(), unpackRequest{name: args[0], dir: args[1], when: when, opts: o}, f)
+		},
+	}
+	f.register(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&rootfs, "rootfs", false, "make DIR the root file system itself, without a bundle around it")
+	flags.BoolVar(&o.Force, "force", false, "replace what is at DIR, in one step, when the new content is complete")
+	flags.BoolVar(&o.Strict, "strict", false, "fail where something of the image cannot be restored")
+	flags.StringVar(&when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
+	return cmd
+}
+
+// unpackRequest is one unpack as the command line asks for it.
+type unpackRequest struct {
+	name string // as typed
+	ref  registry.Reference
+	dir  string
+	when string // --pull
+	opts unpack.Options
+}
+
+func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error {
+	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
+		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
+	}
+	var err error
+	if req.ref, err = registry.ParseReference(req.name); err != nil {
+		return err
+	}
+	ui, err := a.newUI(f.quiet, progress.Unpacked)
+	if err != nil {
+		return err
+	}
+	defer ui.close()
+	ro, err := f.options(ui.event)
+	if err != nil {
+		return err
+	}
+	st, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	req.opts.Progress, req.opts.Jobs = ui.event, f.jobs
+	// Files get the modes that the image gives them, not what this umask leaves of
+	// them; peel makes its own files with modes that need no umask.
+	unix.Umask(0)
+
+	p := registry.New(ro)
+	defer p.Close()
+	img, err := stored(st, req.ref, p, req.when)
+	if err != nil {
+		return err
+	}
+	if img != nil {
+		err := unpackStored(ctx, st, img, req)
+		if err == nil || req.when == pullNever || ctx.Err() != nil {
+			return err
+		}
+		// A layer may have rotted on disk. Those that have are fetched again, and
+		// the image is unpacked once more.
+		dropped, dropErr := st.DropDamaged(ctx, img)
+		if dropErr != nil || len(dropped) == 0 {
+			return err
+		}
+		for _, d := range dropped {
+			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
+		}
+	}
+	r, err := p.Resolve(ctx, req.ref, st)
+	if err != nil {
+		return err
+	}
+	pulling(ui, req.ref)
+	err = pullAnd(ctx, p, st, r, req.ref.String(), func(ctx context.Context, blobs store.Follower) error {
+		return unpackInto(ctx, blobs, r.Image, req)
+	})
+	if err != nil {
+		return err
+	}
+	ui.close()
+	pulled(ui, req.name, r)
+	return nil
+}
+
+// stored finds an image that may be unpacked without asking its registry; nil
+// where the registry has to be asked.
+func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when string) (*store.Image, error) {
+	if when == pullAlways {
+		return nil, nil
+	}
+	img, err := st.Resolve(ref.String())
+	switch {
+	case err != nil:
+	case !p.Fits(img):
+		err = fmt.Errorf("image %s for this platform: %w", ref, store.ErrNotFound)
+	case !complete(st, img):
+		err = fmt.Errorf("layers of image %s: %w", ref, store.ErrNotFound)
+	default:
+		return img, nil
+	}
+	if when == pullNever {
+		return nil, err
+	}
+	return nil, nil // a pull repairs whatever is missing or damaged
+}
+
+func complete(st *store.Store, img *store.Image) bool {
+	for _, l := range img.Manifest.Layers {
+		if !st.Has(l) {
+			return false
+		}
+	}
+	return true
+}
+
+func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req unpackRequest) error {
+	for _, l := range img.Manifest.Layers {
+		req.opts.Progress.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
+		req.opts.Progress.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
+	}
+	return unpackInto(ctx, st, img, req)
+}
+
+// unpackInto makes DIR. For a bundle, config.json is written beside the finished
+// rootfs, in which the names of the image's user are looked up.
+func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req unpackRequest) error {
+	o := req.opts
+	if o.Form == unpack.Bundle {
+		warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
+		o.Finish = func(dir, rootfs *os.File) error {
+			return bundle.Write(dir, rootfs, img.Config, bundle.Options{Warn: warn})
+		}
+	}
+	_, err := unpack.Image(ctx, blobs, img, req.dir, o)
+	return err
+}
