@@ -36,6 +36,7 @@ func TestRuntimesRunTheBundleAsItIs(t *testing.T) {
 		"unshare operation not permitted", "mknod disk false", "null true pts true",
 	}
 	mapped := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	nobody := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 65534, Size: 1}}
 	for _, c := range []struct {
 		claim string
 		image ocispec.ImageConfig
@@ -53,6 +54,12 @@ func TestRuntimesRunTheBundleAsItIs(t *testing.T) {
 		{"a user namespace", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: mapped, GIDMappings: mapped}, []string{
 			"ids 0 0 [0]", "CapEff " + caps, "interfaces lo", "listen 80 true", "write /x true",
 		}},
+		{"a user's own ids", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: nobody, GIDMappings: nobody, Unprivileged: true}, []string{
+			"ids 0 0 []", "CapEff " + caps, "interfaces lo", "listen 80 true", "write /x true",
+		}},
+		{"a user's own ids and the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: nobody, GIDMappings: nobody, Unprivileged: true, HostNetwork: true}, []string{
+			"ids 0 0 []", "interfaces " + hostInterfaces(t),
+		}},
 		{"the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{HostNetwork: true}, []string{"ids 0 0 [0]", "interfaces " + hostInterfaces(t)}},
 	} {
 		for _, runtime := range []string{"runc", "crun"} {
@@ -61,7 +68,7 @@ func TestRuntimesRunTheBundleAsItIs(t *testing.T) {
 					t.Skip("SKIP: no " + runtime)
 				}
 				dir := makeBundle(t, probe, c.image, c.o)
-				out := runBundle(t, runtime, dir)
+				out := runBundle(t, runtime, dir, c.o.Unprivileged)
 				lines := strings.Split(out, "\n")
 				for _, want := range slices.Concat(confined, c.want) {
 					if !slices.Contains(lines, want) {
@@ -122,20 +129,40 @@ func makeBundle(t *testing.T, probe string, c ocispec.ImageConfig, o Options) st
 }
 
 // runBundle runs a bundle and returns what it prints.
-func runBundle(t *testing.T, runtime, dir string) string {
+func runBundle(t *testing.T, runtime, dir string, asNobody bool) string {
 	t.Helper()
-	id := fmt.Sprintf("peel-bundle-%d-%s", os.Getpid(), filepath.Base(filepath.Dir(dir))+filepath.Base(dir))
-	args := []string{runtime, "--root", t.TempDir(), "run", "--bundle", dir, id}
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil && strings.Contains(string(out), "hybrid mode") {
+	state := filepath.Join(dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("peel-bundle-%d-%s-%s", os.Getpid(), filepath.Base(filepath.Dir(dir)), filepath.Base(dir))
+	args := []string{runtime, "--root", state, "run", "--bundle", dir, id}
+	if asNobody {
+		if err := os.Chown(state, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		become := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+		if out, err := run(append(become, "unshare", "--user", "true")); err != nil {
+			t.Skipf("SKIP: users may not make user namespaces: %v: %s", err, out)
+		}
+		args = append(become, args...)
+	}
+	out, err := run(args)
+	if err != nil && strings.Contains(out, "hybrid mode") {
 		t.Log("crun does not like this host's cgroups: without the second hierarchy, then")
-		args = append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", `umount /sys/fs/cgroup/unified && exec "$@"`, "sh"}, args...)
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
+		out, err = run(append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", `umount /sys/fs/cgroup/unified && exec "$@"`, "sh"}, args...))
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return string(out)
+	return out
+}
+
+func run(args []string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=/nonexistent")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 func hostInterfaces(t *testing.T) string {

@@ -44,8 +44,13 @@ type Options struct {
 	HostNetwork bool
 
 	// UIDMappings and GIDMappings, unless empty, put the container into a user
-	// namespace with these ids, and leave out what takes real privileges.
+	// namespace with these ids.
 	UIDMappings, GIDMappings []specs.LinuxIDMapping
+
+	// Unprivileged leaves out what runtimes cannot set, and so refuse, when they
+	// are run by somebody who is not root: device rules, the OOM score and
+	// supplementary groups. It goes with mappings.
+	Unprivileged bool
 
 	// Warn, unless nil, is told of each label of the image that does not become
 	// an annotation.
@@ -112,6 +117,9 @@ func Spec(img ocispec.Image, rootfs *os.File, o Options) (*specs.Spec, error) {
 	}
 	if len(o.UIDMappings)+len(o.GIDMappings) > 0 {
 		enterUserNamespace(s, o)
+	}
+	if o.Unprivileged {
+		s.Linux.Resources, s.Process.OOMScoreAdj, s.Process.User.AdditionalGids = nil, nil, nil
 	}
 	// For this kernel and architecture, and for the capabilities set above.
 	s.Linux.Seccomp, err = seccomp.GetDefaultProfile(s)
@@ -191,27 +199,22 @@ func shareNetwork(s *specs.Spec) {
 	s.Linux.Sysctl = nil
 }
 
-// enterUserNamespace adds a user namespace and removes what only the host's root
-// may do.
+// enterUserNamespace adds a user namespace and takes away what cannot be done in it.
 func enterUserNamespace(s *specs.Spec, o Options) {
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings, s.Linux.GIDMappings = o.UIDMappings, o.GIDMappings
-	s.Linux.Resources = nil     // cgroups are not to be had without delegation
-	s.Process.OOMScoreAdj = nil // nor can the score be lowered
-	// Ping sockets for groups that are not mapped.
-	delete(s.Linux.Sysctl, pingSysctl)
+	delete(s.Linux.Sysctl, pingSysctl) // the kernel wants its groups to be mapped
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
-		switch m.Destination {
-		case "/dev/pts":
-			if !mapped(o.GIDMappings, ttyGroup) {
-				m.Options = slices.DeleteFunc(m.Options, func(s string) bool { return strings.HasPrefix(s, "gid=") })
-			}
-		case "/sys":
-			if o.HostNetwork {
-				// sysfs belongs to the network namespace, which is not ours.
-				*m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
-			}
+		switch {
+		case m.Destination == "/dev/pts" && !mapped(o.GIDMappings, ttyGroup):
+			m.Options = slices.DeleteFunc(m.Options, func(s string) bool { return strings.HasPrefix(s, "gid=") })
+		case m.Destination == "/sys" && o.HostNetwork:
+			// A sysfs shows a network namespace, and who does not own that cannot
+			// mount one. The host's will do; the mount below goes over its cgroups,
+			// which would be writable (CVE-2023-25809).
+			m.Type, m.Source = "none", "/sys"
+			m.Options = append([]string{"rbind"}, m.Options...)
 		}
 	}
 }
