@@ -1,0 +1,239 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/proto"
+)
+
+// Container is one container of a Runtime, running or not.
+type Container struct {
+	// Record is what was decided when it was created.
+	Record
+	rt *Runtime
+}
+
+// Record is the file container.json.
+type Record struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Image is the reference it was made from, or the bundle's directory.
+	Image   string    `json:"image"`
+	Created time.Time `json:"created"`
+	Root    Rootfs    `json:"root"`
+	// User is docker's user[:group]; empty where the config has ids.
+	User string `json:"user,omitempty"`
+	// StopSignal is what Stop sends first; empty is SIGTERM.
+	StopSignal string `json:"stopSignal,omitempty"`
+	// AutoRemove removes the container when it ends.
+	AutoRemove bool              `json:"autoRemove,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// Rootfs is where a container's root file system comes from: a directory used
+// in place, or layers under an overlay.
+type Rootfs struct {
+	// Dir is used as it is, and written to.
+	Dir string `json:"dir,omitempty"`
+	// Lower are read-only trees in overlay form, the topmost first. The
+	// container's changes go to its own directory.
+	Lower []string `json:"lower,omitempty"`
+}
+
+// Phase is where a container is in its life.
+type Phase string
+
+const (
+	Created Phase = "created"
+	Running Phase = "running"
+	Exited  Phase = "exited"
+)
+
+// Status is what is known of a container at one moment.
+type Status struct {
+	Phase Phase
+	// Pid is the first process, as the host counts, while Phase is Running.
+	Pid int
+	// Unattended: it runs, but who waited for it is gone. Its exit code and
+	// its output are lost.
+	Unattended bool
+	LastRun
+}
+
+// LastRun is the file exit.json: the present or the last run of a container.
+type LastRun struct {
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	// Code is the exit code, 128+n after signal n. It is 255 after an end that
+	// nobody saw.
+	Code      int    `json:"code"`
+	OOMKilled bool   `json:"oomKilled,omitempty"`
+	Error     string `json:"error,omitempty"` // why it could not start
+}
+
+// state is the file state.json of a running container.
+type state struct {
+	Pid     int               `json:"pid"`
+	Birth   uint64            `json:"birth"` // tells it from a later process of the same pid
+	Cgroups map[string]string `json:"cgroups,omitempty"`
+}
+
+// unseenExit is the exit code of a run whose end nobody saw.
+const unseenExit = 255
+
+// Get finds a container by its name, its id, or the beginning of its id that
+// fits no other.
+func (rt *Runtime) Get(name string) (*Container, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("%q: %w", name, ErrNotFound)
+	}
+	if id, err := os.Readlink(rt.nameLink(name)); err == nil && isID(id) {
+		c, err := rt.load(id)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return c, err
+		}
+	}
+	if isID(name) {
+		return rt.load(name)
+	}
+	ids, err := rt.ids()
+	if err != nil {
+		return nil, err
+	}
+	var found string
+	for _, id := range ids {
+		if !strings.HasPrefix(id, name) {
+			continue
+		}
+		if found != "" {
+			return nil, &AmbiguousError{name}
+		}
+		found = id
+	}
+	if found == "" {
+		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
+	}
+	return rt.load(found)
+}
+
+// List returns all containers, the newest first. One that is removed meanwhile
+// is left out.
+func (rt *Runtime) List() ([]*Container, error) {
+	ids, err := rt.ids()
+	if err != nil {
+		return nil, err
+	}
+	var all []*Container
+	for _, id := range ids {
+		c, err := rt.load(id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b *Container) int { return b.Created.Compare(a.Created) })
+	return all, nil
+}
+
+func (rt *Runtime) ids() ([]string, error) {
+	d, err := os.Open(rt.containers())
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return !isID(n) }), nil
+}
+
+func (rt *Runtime) load(id string) (*Container, error) {
+	c := &Container{rt: rt}
+	err := readJSON(rt.recordFile(id), &c.Record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%.12s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.ID = id
+	return c, nil
+}
+
+// Spec reads the container's config.json.
+func (c *Container) Spec() (*specs.Spec, error) {
+	s := &specs.Spec{}
+	return s, readJSON(c.rt.configFile(c.ID), s)
+}
+
+// Status looks at the container's files and at its process.
+func (c *Container) Status() (Status, error) {
+	attended, err := c.attended()
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	if err := readJSON(c.rt.lastRunFile(c.ID), &s.LastRun); errors.Is(err, fs.ErrNotExist) {
+		s.Phase = Created
+		return s, nil
+	} else if err != nil {
+		return Status{}, err
+	}
+	var st state
+	err = readJSON(c.rt.stateFile(c.ID), &st)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Status{}, err
+	}
+	alive := err == nil && s.Finished.IsZero() && bornAt(st.Pid) == st.Birth
+	switch {
+	case alive:
+		s.Phase, s.Pid, s.Unattended = Running, st.Pid, !attended
+	case attended && s.Finished.IsZero():
+		s.Phase = Created // on its way
+	default:
+		s.Phase = Exited
+		if s.Finished.IsZero() {
+			s.Code = unseenExit
+		}
+	}
+	return s, nil
+}
+
+// attended says whether a live process waits for the container.
+func (c *Container) attended() (bool, error) {
+	f, err := os.OpenFile(c.rt.lockFile(c.ID), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
+func (c *Container) root() proto.Root {
+	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower}
+	if len(r.Lower) > 0 {
+		dir := c.rt.dataDir(c.ID)
+		r.Upper, r.Work = dir+"/upper", dir+"/work"
+	}
+	return r
+}

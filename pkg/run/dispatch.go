@@ -1,0 +1,29 @@
+package run
+
+import (
+	"os"
+
+	"peel/pkg/run/internal/guest"
+	"peel/pkg/run/internal/proto"
+)
+
+// Dispatch is the first line of main of every program that uses this package.
+// It returns at once in a program that a person started. In a child that this
+// package started it plays the child's role and does not return.
+//
+// It is not an init function: nothing but main decides what a program is.
+func Dispatch() {
+	// A role is known by a command line of exactly one word; what to do comes
+	// over a pipe, so a program that is merely called by that name does nothing.
+	if len(os.Args) != 1 {
+		return
+	}
+	switch os.Args[0] {
+	case proto.GuestName:
+		guest.Main()
+	case proto.JoinName:
+		guest.JoinMain()
+	case proto.MonitorName:
+		monitorMain()
+	}
+}

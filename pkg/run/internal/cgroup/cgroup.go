@@ -1,0 +1,132 @@
+// Package cgroup puts a container into control groups and limits it, in the
+// words of runtime-spec config.json, on cgroup v1 and v2.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/cgroups"
+	_ "github.com/opencontainers/cgroups/devices" // how device rules reach v1 files and v2 programs
+	"github.com/opencontainers/cgroups/manager"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Group is the control groups of one container: one directory in v2, one for
+// each controller in v1. A nil Group is a container that stays in the cgroups
+// of its parent.
+type Group struct {
+	manager cgroups.Manager
+	config  *cgroups.Cgroup
+}
+
+// Config says what group to make.
+type Config struct {
+	// Path is below the cgroup mounts of the host: "/peel/ID".
+	Path      string
+	Resources *specs.LinuxResources
+	// OwnUserNS: without privilege over the host the device rules cannot be
+	// set, and are not needed, as no device can be made.
+	OwnUserNS bool
+}
+
+// New prepares a group. Nothing is made before Add.
+func New(c Config) (*Group, error) {
+	if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.Path == "/" {
+		return nil, fmt.Errorf("cgroup path %q: not a clean absolute path", c.Path)
+	}
+	r, err := resources(c.Resources)
+	if err != nil {
+		return nil, err
+	}
+	r.SkipDevices = c.OwnUserNS
+	config := &cgroups.Cgroup{Path: c.Path, Resources: r, Rootless: c.OwnUserNS}
+	m, err := manager.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", c.Path, err)
+	}
+	return &Group{m, config}, nil
+}
+
+// Open finds the group that a container was put in, by its Paths.
+func Open(paths map[string]string) (*Group, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	config := &cgroups.Cgroup{Resources: &cgroups.Resources{}}
+	m, err := manager.NewWithPaths(config, paths)
+	if err != nil {
+		return nil, err
+	}
+	return &Group{m, config}, nil
+}
+
+// Add makes the group if need be and moves a process into it.
+func (g *Group) Add(pid int) error {
+	if g == nil {
+		return nil
+	}
+	if err := g.manager.Apply(pid); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
+}
+
+// Limit sets the limits.
+func (g *Group) Limit() error {
+	if g == nil {
+		return nil
+	}
+	if err := g.manager.Set(g.config.Resources); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
+}
+
+// Paths are the directories by controller, "" for v2.
+func (g *Group) Paths() map[string]string {
+	if g == nil {
+		return nil
+	}
+	return g.manager.GetPaths()
+}
+
+// Pids are the processes of the group and of groups that the container made
+// below it.
+func (g *Group) Pids() ([]int, error) {
+	if g == nil {
+		return nil, nil
+	}
+	pids, err := g.manager.GetAllPids()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	return pids, err
+}
+
+// OOMKills counts how often the kernel killed in the group for want of memory.
+func (g *Group) OOMKills() uint64 {
+	if g == nil {
+		return 0
+	}
+	n, err := g.manager.OOMKillCount()
+	if err != nil {
+		return 0 // a hierarchy without the memory controller
+	}
+	return n
+}
+
+// Remove removes the group, in which no process may be left.
+func (g *Group) Remove() error {
+	if g == nil {
+		return nil
+	}
+	if err := g.manager.Destroy(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
+}

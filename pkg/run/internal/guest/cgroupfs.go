@@ -1,0 +1,125 @@
+package guest
+
+import (
+	"bufio"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/inroot"
+	"peel/pkg/run/internal/proto"
+)
+
+// mountCgroup mounts the container's view of its cgroups: with a cgroup
+// namespace the hierarchies themselves, whose root it is, else its own
+// directories, bound.
+func (g *guest) mountCgroup(m specs.Mount, o options) error {
+	target, err := g.directory(m)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	if dir, unified := g.Cgroups[""]; unified && len(g.Cgroups) == 1 {
+		fs, err := g.hierarchy("cgroup2", nil, dir, o)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fs)
+		return g.place(fs, target, o)
+	}
+	return g.mountCgroupV1(m, target, o)
+}
+
+// hierarchy makes one cgroup mount.
+func (g *guest) hierarchy(kind string, params []string, dir string, o options) (int, error) {
+	if g.has(specs.CgroupNamespace) {
+		return newFS(kind, "cgroup", params, int(o.attr.Attr_set))
+	}
+	tree, err := cloneTree(unix.AT_FDCWD, dir, false)
+	if err != nil {
+		return -1, proto.Fail("bind", dir, err)
+	}
+	o.attr.Propagation = unix.MS_PRIVATE
+	return tree, setAttr(tree, o.attr, false)
+}
+
+// mountCgroupV1 lays the hierarchies of version 1 out under a tmpfs, as
+// /sys/fs/cgroup of a host has them.
+func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
+	tmp, err := newFS("tmpfs", "cgroup", []string{"mode=755"}, int(o.attr.Attr_set)&^unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tmp)
+	if err := attach(tmp, target); err != nil {
+		return err
+	}
+	hierarchies, err := ownHierarchies()
+	if err != nil {
+		return err
+	}
+	for _, controllers := range hierarchies {
+		if err := g.mountV1(inroot.Root(tmp), controllers, o); err != nil {
+			return proto.Fail("mount cgroup", path.Join(m.Destination, controllers), err)
+		}
+	}
+	if o.attr.Attr_set&unix.MOUNT_ATTR_RDONLY != 0 {
+		return setAttr(tmp, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, false)
+	}
+	return nil
+}
+
+// mountV1 mounts the hierarchy of some controllers, "cpu,cpuacct" or
+// "name=systemd".
+func (g *guest) mountV1(tmp inroot.Root, controllers string, o options) error {
+	name := strings.TrimPrefix(controllers, "name=")
+	params := strings.Split(controllers, ",")
+	dir := g.Cgroups[params[0]]
+	if dir == "" {
+		if !g.has(specs.CgroupNamespace) {
+			return nil // the container is in no cgroup of its own there
+		}
+	}
+	fs, err := g.hierarchy("cgroup", params, dir, o)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fs)
+	at, err := tmp.MkdirAll(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	if err := attach(fs, at); err != nil {
+		return err
+	}
+	if len(params) > 1 {
+		for _, alias := range params {
+			if err := unix.Symlinkat(name, int(tmp), alias); err != nil && err != unix.EEXIST {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ownHierarchies lists the version 1 hierarchies this process is in.
+func ownHierarchies() ([]string, error) {
+	f, err := os.Open("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []string
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		// "4:memory:/path"; version 2 has no controllers here.
+		if f := strings.SplitN(lines.Text(), ":", 3); len(f) == 3 && f[1] != "" && filepath.IsLocal(f[1]) {
+			all = append(all, f[1])
+		}
+	}
+	return all, nil
+}

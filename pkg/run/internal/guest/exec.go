@@ -1,0 +1,120 @@
+package guest
+
+import (
+	"path"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/proto"
+)
+
+// exec replaces this process by the program. ready is called last before
+// nothing of ours runs any more.
+func (p *process) exec(ready func() error) error {
+	program, err := p.ready()
+	if err != nil {
+		return err
+	}
+	if err := ready(); err != nil {
+		return proto.Fail("report", "", err)
+	}
+	if err := p.confine(); err != nil {
+		return err
+	}
+	return p.failedExec(program, syscall.Exec(program, p.spec.Args, p.env()))
+}
+
+// ready takes the identity of the process and finds its program with it.
+func (p *process) ready() (program string, err error) {
+	if err := p.become(); err != nil {
+		return "", err
+	}
+	if program, err = p.lookPath(); err != nil {
+		return "", err
+	}
+	if err := p.label(); err != nil {
+		return "", err
+	}
+	// All that is ours was opened close-on-exec; what the caller's caller left
+	// open was not.
+	return program, proto.Fail("close descriptors", "", unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC))
+}
+
+// failedExec explains, from another thread: this one may be filtered to the
+// point where it cannot open a file, and has given up the right to read it.
+func (p *process) failedExec(program string, err error) error {
+	errno, ok := err.(syscall.Errno)
+	if !ok {
+		return proto.Fail("exec", program, err)
+	}
+	said := make(chan string)
+	go func() { said <- p.why(program, errno) }()
+	return &proto.Failure{Stage: "exec", Path: program, Errno: errno, Text: <-said}
+}
+
+// env is the environment of the process, with a home where none was given.
+func (p *process) env() []string {
+	for _, e := range p.spec.Env {
+		if strings.HasPrefix(e, "HOME=") && len(e) > len("HOME=") {
+			return p.spec.Env
+		}
+	}
+	home := p.user.Home
+	if home == "" {
+		home = "/"
+	}
+	return append(p.spec.Env, "HOME="+home)
+}
+
+// lookPath finds the program as a shell would, with the rights of the process.
+func (p *process) lookPath() (string, error) {
+	name := p.spec.Args[0]
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	var search string
+	for _, e := range p.spec.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	failure := &proto.Failure{Stage: "exec", Path: name, Errno: unix.ENOENT, Text: "executable file not found in $PATH"}
+	for dir := range strings.SplitSeq(search, ":") {
+		if !strings.HasPrefix(dir, "/") || name == "" {
+			continue // the working directory is not searched
+		}
+		file := path.Join(dir, name)
+		var st unix.Stat_t
+		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, unix.AT_EACCESS) == nil {
+			return file, nil
+		}
+		failure = &proto.Failure{Stage: "exec", Path: file, Errno: unix.EACCES, Text: "not executable by this user"}
+	}
+	return "", failure
+}
+
+// label sets the LSM labels that execve will take on. What was asked for and
+// cannot be had is a failure. The file is our own procfs's: a label written to
+// a look-alike would leave the container unconfined (CVE-2025-52881).
+func (p *process) label() error {
+	if profile := p.spec.ApparmorProfile; profile != "" {
+		err := p.writeProc("thread-self/attr/apparmor/exec", "exec "+profile)
+		if err == unix.ENOENT { // before Linux 5.8
+			err = p.writeProc("thread-self/attr/exec", "exec "+profile)
+		}
+		if err != nil {
+			return proto.Fail("AppArmor profile", profile, err)
+		}
+	}
+	if label := p.spec.SelinuxLabel; label != "" {
+		if err := p.writeProc("thread-self/attr/exec", label); err != nil {
+			return proto.Fail("SELinux label", label, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package guest is the part of peel that runs inside a container, from the
+// birth of its namespaces until the execve of the image's program. It runs next
+// to files that an attacker wrote, with all privileges of the container's
+// namespaces, so it is kept small and holds to one rule: nothing in the root
+// file system is named by a path of strings; it is opened once, inside the root
+// (package inroot), and what was opened is used.
+//
+// The order of its steps is law:
+//
+//	namespaces      join what is joined; loopback, host name, cgroup view
+//	root            clone or overlay, attach privately
+//	mounts, devices in the order of config.json, by descriptor
+//	terminal        a pty of the container's own devpts
+//	masks           hide and write-protect
+//	pivot_root      the host's tree is gone
+//	limits, ids     rlimits, groups, uid, gid, capabilities
+//	seccomp         as late as can be: nothing of ours should need to pass it
+//	execve
+//
+// Everything happens on one locked thread: namespaces, credentials and seccomp
+// belong to threads in Linux, and the thread that calls execve is the one that
+// survives it.
+package guest
+
+import (
+	"errors"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/inroot"
+	"peel/pkg/run/internal/proto"
+)
+
+// guest is the state of a container being made.
+type guest struct {
+	proto.Guest
+	root inroot.Root // the container's root, attached, not yet "/"
+	proc int         // a procfs of our own, attached nowhere
+	pty  pty
+}
+
+// Main is the guest. It does not return.
+func Main() {
+	runtime.LockOSThread()
+	hide()
+	g := &guest{}
+	err := proto.Fail("config", "", proto.ReadConfig(&g.Guest))
+	if err == nil {
+		err = g.run()
+	}
+	die(err)
+}
+
+// hide keeps other processes of a shared pid namespace from tracing this one
+// and from its descriptors.
+func hide() {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	unix.CloseOnExec(proto.ReportFD)
+}
+
+// die reports the failure and ends the process. The exit code is for a parent
+// that is gone.
+func die(err error) {
+	f := &proto.Failure{}
+	if !errors.As(err, &f) {
+		f = &proto.Failure{Stage: "set up", Text: err.Error()}
+	}
+	_ = proto.Send(proto.ReportFD, proto.Report{Stage: "failed", Failure: f})
+	os.Exit(125)
+}
+
+func (g *guest) run() error {
+	unix.Umask(0)
+	if err := g.namespaces(); err != nil {
+		return err
+	}
+	if err := g.fileSystem(); err != nil {
+		return err
+	}
+	p, err := g.process()
+	if err != nil {
+		return err
+	}
+	if err := g.pivot(); err != nil {
+		return err
+	}
+	if _, err := unix.Setsid(); err != nil {
+		return proto.Fail("new session", "", err)
+	}
+	// Without its own keyring a container would search that of the caller.
+	if _, err := unix.KeyctlJoinSessionKeyring("peel-" + g.ID); err != nil && err != unix.ENOSYS && err != unix.EPERM {
+		return proto.Fail("session keyring", "", err)
+	}
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	if err := p.pty.control(); err != nil {
+		return proto.Fail("controlling terminal", "", err)
+	}
+	return p.exec(func() error {
+		return proto.Send(proto.ReportFD, proto.Report{Stage: "exec"})
+	})
+}
+
+// fileSystem builds the container's tree under g.root.
+func (g *guest) fileSystem() error {
+	if err := g.makeRoot(); err != nil {
+		return err
+	}
+	proc, err := newFS("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return proto.Fail("own procfs", "", err)
+	}
+	g.proc = proc
+	steps := []func() error{g.mounts, g.devices, g.terminal, g.sysctls, g.maskPaths, g.protectPaths, g.workingDir, g.sealRoot}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

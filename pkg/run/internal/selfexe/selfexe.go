@@ -1,0 +1,99 @@
+// Package selfexe opens the running program so that a child can execute it
+// again, and so that nobody who meets that child can write to it.
+//
+// A process in a container reaches the program of another one through
+// /proc/PID/exe, and a container's root may open that for writing
+// (CVE-2019-5736). So a child never executes the file on disk: it executes the
+// same file seen through a private, read-only mount that is attached nowhere,
+// or, where that cannot be made, a sealed copy in memory.
+package selfexe
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// lowest keeps the descriptor clear of those that a child's list of files
+// occupies: the child renumbers its list before it executes this one by number.
+const lowest = 128
+
+// Open returns a descriptor to execute through Path. It is the caller's.
+func Open() (*os.File, error) {
+	f, err := readOnlyMount()
+	if err == nil {
+		return f, nil
+	}
+	return sealedCopy()
+}
+
+// Path is the name under which a child can execute f.
+func Path(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+func readOnlyMount() (*os.File, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(tree)
+	// nosuid: execve through it never gains anything.
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return nil, err
+	}
+	// A descriptor opened by path holds the mount; the tree's own is dissolved
+	// with the descriptor that made it.
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", tree), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return raise(fd)
+}
+
+func sealedCopy() (*os.File, error) {
+	src, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("peel", flags|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("peel", flags)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("copy of the program in memory: %w", err)
+	}
+	mem, err := raise(fd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(mem, src); err != nil {
+		mem.Close()
+		return nil, fmt.Errorf("copy of the program in memory: %w", err)
+	}
+	seals := unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(mem.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		mem.Close()
+		return nil, fmt.Errorf("seal the copy of the program: %w", err)
+	}
+	// execve refuses a file that is open for writing.
+	ro, err := unix.Open(Path(mem), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	mem.Close()
+	if err != nil {
+		return nil, fmt.Errorf("copy of the program in memory: %w", err)
+	}
+	return raise(ro)
+}
+
+// raise moves fd above lowest.
+func raise(fd int) (*os.File, error) {
+	up, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lowest)
+	unix.Close(fd)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(up), "self"), nil
+}

@@ -1,0 +1,123 @@
+package run
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/cgroup"
+	"peel/pkg/run/internal/monitor"
+	"peel/pkg/run/internal/proto"
+)
+
+// Process is a program that this process started in a container: its first one
+// or one that Exec added.
+type Process struct {
+	// Terminal is the controlling end of the program's terminal, nil without
+	// one. It is closed by Wait.
+	Terminal *os.File
+
+	child     *monitor.Child
+	container *Container // of a first process
+	lock      *os.File
+	group     *cgroup.Group
+	last      LastRun
+	// sharesPids: the end of the process does not end the others of the
+	// container.
+	sharesPids bool
+}
+
+// Pid is the process as the host counts.
+func (p *Process) Pid() int { return p.child.Process.Pid }
+
+// Signal sends a signal. os.ErrProcessDone says that the process has ended.
+func (p *Process) Signal(sig syscall.Signal) error { return p.child.Process.Signal(sig) }
+
+// Wait waits for the end of the process and returns its exit code, 128+n after
+// signal n. For the first process it also ends the container's run: what is
+// left of it in the kernel is removed, its exit code kept.
+func (p *Process) Wait() (int, error) {
+	code, err := waitCode(p.child.Process)
+	if err != nil {
+		return 0, err
+	}
+	defer p.child.Close()
+	if p.container == nil {
+		return code, nil
+	}
+	defer p.lock.Close()
+	return code, p.finish(code)
+}
+
+func waitCode(process *os.Process) (int, error) {
+	s, err := process.Wait()
+	if err != nil {
+		return 0, err
+	}
+	ws := s.Sys().(syscall.WaitStatus)
+	if ws.Signaled() {
+		return 128 + int(ws.Signal()), nil
+	}
+	return ws.ExitStatus(), nil
+}
+
+// finish ends the run of a container whose first process has ended with code.
+func (p *Process) finish(code int) error {
+	c := p.container
+	p.last.Finished, p.last.Code = time.Now(), code
+	p.last.OOMKilled = code == 128+int(unix.SIGKILL) && p.group.OOMKills() > 0
+	var err error
+	if p.sharesPids {
+		err = killGroup(p.group)
+	}
+	if c.AutoRemove {
+		return errors.Join(err, p.group.Remove(), c.remove())
+	}
+	// The exit code first: once the state is gone nobody can find it out.
+	return errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)))
+}
+
+// ExitCode is docker's exit code for an error of Start or Exec: 127 when the
+// program is not there, 126 when it cannot be executed, 125 for all else.
+func ExitCode(err error) int {
+	f := (*proto.Failure)(nil)
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &f) || f.Stage != "exec":
+		return 125
+	case errors.Is(err, fs.ErrNotExist):
+		return 127
+	}
+	return 126
+}
+
+// bornAt is when a process started, in ticks since boot; 0 when it is gone. A
+// zombie is gone. Together with the pid it names a process for good.
+func bornAt(pid int) uint64 {
+	if pid <= 0 {
+		return 0
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// proc_pid_stat(5): the name in field 2 may hold spaces and parentheses;
+	// after it come the state as field 3 and the start as field 22.
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
+		return 0
+	}
+	t, err := strconv.ParseUint(string(f[19]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return t
+}

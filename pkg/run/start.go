@@ -1,0 +1,144 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+	"unsafe"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/run/internal/cgroup"
+	"peel/pkg/run/internal/monitor"
+	"peel/pkg/run/internal/proto"
+	"peel/pkg/run/internal/seccomp"
+)
+
+// Streams are the standard streams of a program, handed to it untouched; nil is
+// /dev/null. They stay the caller's. A program with a terminal gets none of
+// them: see Process.Terminal.
+type Streams struct{ In, Out, Err *os.File }
+
+// Start starts the container as a child of this process. When it returns nil
+// the image's program runs; the caller must Wait for the Process. ErrRunning
+// says that it already does.
+func (c *Container) Start(streams Streams) (*Process, error) {
+	lock, err := c.lock()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.start(lock, streams)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// lock makes this process the one that waits for the container. It does not
+// wait for another one to let go.
+func (c *Container) lock() (*os.File, error) {
+	if err := os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := flock(c.rt.lockFile(c.ID), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, errLocked) {
+		return nil, ErrRunning
+	}
+	return lock, err
+}
+
+func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
+	s, err := c.Status()
+	if err != nil {
+		return nil, err
+	}
+	if s.Phase == Running {
+		return nil, ErrRunning
+	}
+	if _, err := os.Lstat(c.rt.recordFile(c.ID)); err != nil {
+		// Removed between the caller's look and the lock.
+		return nil, errors.Join(fmt.Errorf("%.12s: %w", c.ID, ErrNotFound), os.RemoveAll(c.rt.runDir(c.ID)))
+	}
+	if err := c.cleanUp(); err != nil {
+		return nil, err
+	}
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	_, ownUser := namespace(spec, specs.UserNamespace)
+	path := spec.Linux.CgroupsPath
+	if path == "" {
+		path = "/peel/" + c.ID
+	}
+	group, err := cgroup.New(cgroup.Config{Path: filepath.Join("/", path), Resources: spec.Linux.Resources, OwnUserNS: ownUser})
+	if err != nil {
+		return nil, err
+	}
+	seccompProfile := spec.Linux.Seccomp
+	spec.Linux.Seccomp = nil // the guest gets the program
+	l := monitor.Launch{
+		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser},
+		Group:   group,
+		Streams: monitor.Streams(streams),
+		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
+	}
+	last := LastRun{Started: time.Now()}
+	if err := writeJSON(c.rt.lastRunFile(c.ID), &last, false); err != nil {
+		return nil, err
+	}
+	child, err := l.Start()
+	if err == nil {
+		st := state{Pid: child.Process.Pid, Birth: bornAt(child.Process.Pid), Cgroups: group.Paths()}
+		if err = writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
+			child.Abandon()
+		}
+	}
+	if err != nil {
+		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
+		return nil, errors.Join(err, group.Remove(), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+	}
+	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, group: group, last: last, sharesPids: sharesPids(spec)}, nil
+}
+
+func sharesPids(spec *specs.Spec) bool {
+	ns, ok := namespace(spec, specs.PIDNamespace)
+	return !ok || ns.Path != ""
+}
+
+// filter compiles a profile into the form that travels.
+func filter(profile *specs.LinuxSeccomp) (*proto.Filter, error) {
+	p, err := seccomp.Compile(profile)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p.Filter))), len(p.Filter)*int(unsafe.Sizeof(p.Filter[0])))
+	return &proto.Filter{Flags: p.Flags, Code: bytes}, nil
+}
+
+// cleanUp removes what an earlier run that nobody finished has left: its
+// cgroups and its state. It needs the lock.
+func (c *Container) cleanUp() error {
+	var st state
+	if err := readJSON(c.rt.stateFile(c.ID), &st); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	group, err := cgroup.Open(st.Cgroups)
+	if err != nil {
+		return err
+	}
+	if err := killGroup(group); err != nil {
+		return err
+	}
+	if err := group.Remove(); err != nil {
+		return err
+	}
+	return os.Remove(c.rt.stateFile(c.ID))
+}

@@ -1,0 +1,297 @@
+// Command probe runs inside a container and tells what it sees. It is static
+// and needs nothing from the image.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+func main() {
+	verb, args := os.Args[1], os.Args[2:]
+	switch verb {
+	case "report":
+		report()
+	case "exit":
+		n, _ := strconv.Atoi(args[0])
+		os.Exit(n)
+	case "print":
+		fmt.Println(strings.Join(args, " "))
+	case "printerr":
+		fmt.Fprintln(os.Stderr, strings.Join(args, " "))
+	case "cat":
+		for _, name := range args {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				fail(err)
+			}
+			os.Stdout.Write(b)
+		}
+	case "echo": // stdin to stdout
+		io.Copy(os.Stdout, os.Stdin)
+	case "write": // path text
+		f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err == nil {
+			_, err = f.WriteString(strings.Join(args[1:], " "))
+		}
+		if err != nil {
+			fail(err)
+		}
+	case "ls":
+		list, err := os.ReadDir(args[0])
+		if err != nil {
+			fail(err)
+		}
+		for _, e := range list {
+			fmt.Println(e.Name())
+		}
+	case "wait": // until SIGTERM, then exit 42
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		fmt.Println("ready")
+		<-c
+		os.Exit(42)
+	case "hang": // whatever comes
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+		fmt.Println("ready")
+		time.Sleep(time.Hour)
+	case "die": // by signal
+		n, _ := strconv.Atoi(args[0])
+		if os.Getpid() == 1 { // the kernel shields pid 1 from itself
+			c, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "die", args[0]}, &syscall.ProcAttr{})
+			if err != nil {
+				fail(err)
+			}
+			var ws syscall.WaitStatus
+			syscall.Wait4(c, &ws, 0, nil)
+			fmt.Println(ws.Signal())
+			return
+		}
+		syscall.Kill(os.Getpid(), syscall.Signal(n))
+	case "size": // of the terminal
+		var ws [4]uint16
+		syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&ws)))
+		fmt.Printf("%dx%d\n", ws[1], ws[0])
+	case "syscalls":
+		verdicts()
+	case "openexe": // tries to write to the program of a process
+		for _, name := range args {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			fmt.Println(name, err)
+			if err == nil {
+				f.Close()
+			}
+		}
+	case "memory": // touches n MiB
+		n, _ := strconv.Atoi(args[0])
+		b := make([]byte, n<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		fmt.Println(len(b))
+	case "forks": // starts n children that wait
+		n, _ := strconv.Atoi(args[0])
+		ok := 0
+		for range n {
+			if _, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "hang"}, &syscall.ProcAttr{Files: []uintptr{0, 2, 2}}); err == nil {
+				ok++
+			}
+		}
+		fmt.Println(ok)
+	default:
+		fail(errors.New("unknown verb " + verb))
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// report prints everything as JSON, maps sorted.
+func report() {
+	r := map[string]any{}
+	ns := map[string]string{}
+	for _, k := range []string{"mnt", "pid", "uts", "ipc", "net", "cgroup", "user", "time"} {
+		ns[k], _ = os.Readlink("/proc/self/ns/" + k)
+	}
+	r["namespaces"] = ns
+	status := map[string]string{}
+	b, _ := os.ReadFile("/proc/self/status")
+	for _, line := range strings.Split(string(b), "\n") {
+		k, v, _ := strings.Cut(line, ":")
+		switch k {
+		case "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Umask", "NSpid", "SigIgn", "SigBlk":
+			status[k] = strings.Join(strings.Fields(v), " ")
+		}
+	}
+	r["status"] = status
+	host, _ := os.Hostname()
+	r["hostname"] = host
+	r["cwd"], _ = os.Getwd()
+	r["env"] = os.Environ()
+	r["args"] = os.Args
+	r["mounts"] = mounts()
+	limits, _ := os.ReadFile("/proc/self/limits")
+	r["limits"] = strings.Split(strings.TrimSpace(string(limits)), "\n")
+	fds := map[string]string{}
+	// The directory being read is a descriptor too.
+	if d, err := os.Open("/proc/self/fd"); err == nil {
+		names, _ := d.Readdirnames(-1)
+		for _, n := range names {
+			if n != strconv.Itoa(int(d.Fd())) {
+				to, _ := os.Readlink("/proc/self/fd/" + n)
+				if strings.HasPrefix(to, "anon_inode:") { // of the Go runtime itself
+					continue
+				}
+				fds[n] = to
+			}
+		}
+	}
+	r["fds"] = fds
+	r["uid_map"] = fields("/proc/self/uid_map")
+	r["setgroups"] = fields("/proc/self/setgroups")
+	r["oom_score_adj"] = fields("/proc/self/oom_score_adj")
+	r["cgroup"] = fields("/proc/self/cgroup")
+	r["dev"] = devices()
+	r["masked"], r["readonly"] = masks()
+	r["interfaces"] = interfaces()
+	r["session"] = session()
+	r["keyring"] = fields("/proc/self/sessionid")
+	json.NewEncoder(os.Stdout).Encode(r)
+}
+
+func session() string {
+	b, _ := os.ReadFile("/proc/self/stat")
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	return fmt.Sprintf("pgrp %s session %s tty %s", f[2], f[3], f[4])
+}
+
+func fields(name string) string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(strings.Fields(string(b)), " ")
+}
+
+// mounts are lines "place type options", without ids of devices and mounts.
+func mounts() []string {
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	var all []string
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		f := strings.Fields(line)
+		dash := slices.Index(f, "-")
+		if dash < 0 {
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s %s %s propagation=%s", f[4], f[dash+1], f[5], strings.Join(f[6:dash], ",")))
+	}
+	return all
+}
+
+func devices() []string {
+	var all []string
+	filepath.Walk("/dev", func(p string, info os.FileInfo, err error) error {
+		if err != nil {
+			return nil
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		line := fmt.Sprintf("%s %v %d:%d", p, info.Mode(), st.Uid, st.Gid)
+		if info.Mode()&os.ModeDevice != 0 {
+			line += fmt.Sprintf(" rdev %d,%d", st.Rdev>>8&0xfff, st.Rdev&0xff)
+		}
+		if info.Mode()&os.ModeSymlink != 0 {
+			to, _ := os.Readlink(p)
+			line += " -> " + to
+		}
+		all = append(all, line)
+		return nil
+	})
+	return all
+}
+
+func masks() (masked, readonly map[string]string) {
+	masked, readonly = map[string]string{}, map[string]string{}
+	for _, p := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats", "/proc/interrupts", "/proc/acpi",
+		"/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/asound", "/sys/devices/system/cpu/cpu0/thermal_throttle"} {
+		info, err := os.Stat(p)
+		switch {
+		case err != nil:
+			masked[p] = "absent"
+		case info.IsDir():
+			list, err := os.ReadDir(p)
+			masked[p] = fmt.Sprintf("%d entries %v", len(list), err)
+		default:
+			f, err := os.Open(p)
+			if err != nil {
+				masked[p] = err.Error()
+				continue
+			}
+			n, err := f.Read(make([]byte, 1))
+			f.Close()
+			masked[p] = fmt.Sprintf("%d bytes %v", n, err)
+		}
+	}
+	for _, p := range []string{"/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/sys/kernel/mm/ksm/run", "/sys/fs/cgroup/memory/release_agent",
+		"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/proc/self/oom_score_adj"} {
+		f, err := os.OpenFile(p, os.O_WRONLY, 0)
+		readonly[p] = fmt.Sprint(err)
+		if err == nil {
+			f.Close()
+		}
+	}
+	return masked, readonly
+}
+
+func interfaces() []string {
+	b, _ := os.ReadFile("/proc/self/net/dev")
+	var all []string
+	for _, line := range strings.Split(string(b), "\n") {
+		if name, _, ok := strings.Cut(line, ":"); ok {
+			all = append(all, strings.TrimSpace(name))
+		}
+	}
+	return all
+}
+
+// verdicts makes every system call with arguments that do nothing and prints
+// what came back, a child each, as some do not return.
+func verdicts() {
+	if len(os.Args) == 3 {
+		n, _ := strconv.Atoi(os.Args[2])
+		bad := ^uintptr(0)
+		_, _, errno := syscall.RawSyscall6(uintptr(n), bad, bad, bad, bad, bad, bad)
+		os.Exit(int(errno) % 256)
+	}
+	for n := range 480 {
+		if slices.Contains([]int{0, 34, 35, 56, 57, 58, 60, 61, 231, 22, 23, 7, 130, 128, 15, 202, 219, 435, 232, 281, 449, 455, 247, 62, 109, 112, 200}, n) {
+			continue // would wait, fork, exit or signal
+		}
+		pid, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "syscalls", strconv.Itoa(n)}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+		if err != nil {
+			fmt.Println(n, "fork", err)
+			continue
+		}
+		var ws syscall.WaitStatus
+		syscall.Wait4(pid, &ws, 0, nil)
+		switch {
+		case ws.Signaled():
+			fmt.Println(n, ws.Signal())
+		default:
+			fmt.Println(n, syscall.Errno(ws.ExitStatus()))
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package run
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// UnsupportedError is a wish of config.json that cannot be kept. To run without
+// it would give another container than the one asked for.
+type UnsupportedError struct{ Field, Reason string }
+
+func (e *UnsupportedError) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("config.json: %s is not supported", e.Field)
+	}
+	return fmt.Sprintf("config.json: %s: %s", e.Field, e.Reason)
+}
+
+// validate checks a config before anything is made of it.
+func validate(s *specs.Spec) error {
+	switch {
+	case s.Process == nil || len(s.Process.Args) == 0:
+		return &UnsupportedError{"process.args", "no command"}
+	case s.Root == nil:
+		return &UnsupportedError{"root", "missing"}
+	case s.Linux == nil:
+		return &UnsupportedError{"linux", "missing"}
+	case !filepath.IsAbs(s.Process.Cwd):
+		return &UnsupportedError{"process.cwd", fmt.Sprintf("%q is not absolute", s.Process.Cwd)}
+	}
+	if err := validateStrings(s); err != nil {
+		return err
+	}
+	for field, set := range map[string]bool{
+		// A hook is a program of the host that a config names. Configs come from
+		// strangers, and nothing here starts one.
+		"hooks":                   s.Hooks != nil && !emptyHooks(s.Hooks),
+		"process.scheduler":       s.Process.Scheduler != nil,
+		"process.ioPriority":      s.Process.IOPriority != nil,
+		"process.execCPUAffinity": s.Process.ExecCPUAffinity != nil,
+		"linux.intelRdt":          s.Linux.IntelRdt != nil,
+		"linux.personality":       s.Linux.Personality != nil,
+		"linux.memoryPolicy":      s.Linux.MemoryPolicy != nil,
+		"linux.netDevices":        len(s.Linux.NetDevices) > 0,
+	} {
+		if set {
+			return &UnsupportedError{Field: field}
+		}
+	}
+	for i, m := range s.Mounts {
+		if !filepath.IsAbs(m.Destination) {
+			return &UnsupportedError{fmt.Sprintf("mounts[%d].destination", i), fmt.Sprintf("%q is not absolute", m.Destination)}
+		}
+	}
+	for i, d := range s.Linux.Devices {
+		if !filepath.IsAbs(d.Path) {
+			return &UnsupportedError{fmt.Sprintf("linux.devices[%d].path", i), fmt.Sprintf("%q is not absolute", d.Path)}
+		}
+	}
+	if err := validateNamespaces(s); err != nil {
+		return err
+	}
+	return validateSysctls(s)
+}
+
+func emptyHooks(h *specs.Hooks) bool {
+	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop) == 0
+}
+
+// validateStrings refuses what would be cut at a NUL byte on its way to the kernel.
+func validateStrings(s *specs.Spec) error {
+	for field, list := range map[string][]string{
+		"process.args": s.Process.Args, "process.env": s.Process.Env, "process.cwd": {s.Process.Cwd}, "hostname": {s.Hostname},
+		"linux.maskedPaths": s.Linux.MaskedPaths, "linux.readonlyPaths": s.Linux.ReadonlyPaths,
+	} {
+		for _, v := range list {
+			if strings.ContainsRune(v, 0) {
+				return &UnsupportedError{field, "a NUL byte"}
+			}
+		}
+	}
+	for i, m := range s.Mounts {
+		if strings.ContainsRune(m.Destination+m.Source+m.Type+strings.Join(m.Options, ""), 0) {
+			return &UnsupportedError{fmt.Sprintf("mounts[%d]", i), "a NUL byte"}
+		}
+	}
+	return nil
+}
+
+func namespace(s *specs.Spec, kind specs.LinuxNamespaceType) (specs.LinuxNamespace, bool) {
+	i := slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	if i < 0 {
+		return specs.LinuxNamespace{}, false
+	}
+	return s.Linux.Namespaces[i], true
+}
+
+func validateNamespaces(s *specs.Spec) error {
+	const field = "linux.namespaces"
+	seen := map[specs.LinuxNamespaceType]bool{}
+	for _, ns := range s.Linux.Namespaces {
+		switch ns.Type {
+		case specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace:
+		case specs.MountNamespace, specs.UserNamespace, specs.TimeNamespace:
+			if ns.Path != "" {
+				return &UnsupportedError{field, fmt.Sprintf("joining a %s namespace is not supported", ns.Type)}
+			}
+		default:
+			return &UnsupportedError{field, fmt.Sprintf("unknown type %q", ns.Type)}
+		}
+		if seen[ns.Type] {
+			return &UnsupportedError{field, fmt.Sprintf("%s twice", ns.Type)}
+		}
+		if ns.Path != "" && !filepath.IsAbs(ns.Path) {
+			return &UnsupportedError{field, fmt.Sprintf("path %q is not absolute", ns.Path)}
+		}
+		seen[ns.Type] = true
+	}
+	mapped := len(s.Linux.UIDMappings) > 0 && len(s.Linux.GIDMappings) > 0
+	switch {
+	case !seen[specs.MountNamespace]:
+		// pivot_root would be the host's.
+		return &UnsupportedError{field, "no mount namespace"}
+	case (s.Hostname != "" || s.Domainname != "") && !seen[specs.UTSNamespace]:
+		return &UnsupportedError{"hostname", "no uts namespace: it would be the host's"}
+	case seen[specs.UserNamespace] && !mapped:
+		return &UnsupportedError{field, "a user namespace without uidMappings and gidMappings"}
+	case !seen[specs.UserNamespace] && len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0:
+		return &UnsupportedError{"linux.uidMappings", "no user namespace to use them"}
+	case len(s.Linux.TimeOffsets) > 0 && !seen[specs.TimeNamespace]:
+		return &UnsupportedError{"linux.timeOffsets", "no time namespace: they would be the host's"}
+	}
+	return nil
+}
+
+// validateSysctls lets through the kernel parameters that belong to a namespace
+// the container has. Any other is the host's.
+func validateSysctls(s *specs.Spec) error {
+	owner := func(key string) specs.LinuxNamespaceType {
+		switch {
+		case strings.HasPrefix(key, "net."):
+			return specs.NetworkNamespace
+		case strings.HasPrefix(key, "fs.mqueue."):
+			return specs.IPCNamespace
+		case slices.Contains([]string{
+			"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+			"kernel.shm_rmid_forced",
+		}, key):
+			return specs.IPCNamespace
+		case key == "kernel.domainname":
+			return specs.UTSNamespace
+		}
+		return ""
+	}
+	for key := range s.Linux.Sysctl {
+		dotted := strings.ReplaceAll(key, "/", ".")
+		if key != dotted || strings.Contains(key, "..") || strings.ContainsRune(key, 0) {
+			return &UnsupportedError{"linux.sysctl", fmt.Sprintf("%q: not a dotted name", key)}
+		}
+		kind := owner(key)
+		ns, ok := namespace(s, kind)
+		switch {
+		case kind == "":
+			return &UnsupportedError{"linux.sysctl", key + " belongs to the host"}
+		case !ok || ns.Path != "":
+			return &UnsupportedError{"linux.sysctl", fmt.Sprintf("%s would be set outside the container: it has no %s namespace of its own", key, kind)}
+		}
+	}
+	return nil
+}
