@@ -39,6 +39,9 @@ func (g *guest) mask(p string) error {
 		cover, err = newFS("tmpfs", "tmpfs", []string{"size=0", "nr_inodes=1", "mode=755"}, attr)
 	} else {
 		cover, err = hostDevice("/dev/null", unix.S_IFCHR, unix.Mkdev(1, 3))
+		if err == nil {
+			err = setAttr(cover, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, false)
+		}
 	}
 	if err != nil {
 		return err
