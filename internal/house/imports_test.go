@@ -17,21 +17,25 @@ import (
 // that is not listed may import none. When the picture changes, this table and
 // docs/design.md change in the same commit.
 var mayImport = map[string][]string{
-	"peel/cmd/peel":        {"*"},
-	"peel/bench/inflate":   {"peel/pkg/layers/*"},
-	"peel/pkg/progress":    {},
-	"peel/pkg/store":       {},
-	"peel/pkg/registry":    {"peel/pkg/store", "peel/pkg/progress"},
-	"peel/pkg/layers":      {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate"},
-	"peel/pkg/layers/gzip": {"peel/pkg/layers/inflate"},
-	"peel/pkg/layers/tar":  {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
-	"peel/internal/users":  {"peel/internal/beneath"},
-	"peel/pkg/bundle":      {"peel/internal/*"},
-	"peel/pkg/export":      {"peel/pkg/progress"},
-	"peel/pkg/unpack":      {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
-	"peel/e2e/images":      {"peel/e2e/layout"},
-	"peel/e2e/registry":    {"peel/e2e/layout"},
-	"peel/e2e/lab":         {"peel/e2e/*"},
+	"peel/cmd/peel":                 {"*"},
+	"peel/bench/inflate":            {"peel/pkg/layers/*"},
+	"peel/pkg/progress":             {},
+	"peel/pkg/store":                {},
+	"peel/pkg/registry":             {"peel/pkg/store", "peel/pkg/progress"},
+	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate"},
+	"peel/pkg/layers/gzip":          {"peel/pkg/layers/inflate"},
+	"peel/pkg/layers/tar":           {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
+	"peel/internal/users":           {"peel/internal/beneath"},
+	"peel/pkg/bundle":               {"peel/internal/*"},
+	"peel/pkg/export":               {"peel/pkg/progress"},
+	"peel/pkg/unpack":               {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
+	"peel/e2e/images":               {"peel/e2e/layout"},
+	"peel/e2e/registry":             {"peel/e2e/layout"},
+	"peel/e2e/lab":                  {"peel/e2e/*"},
+	"peel/pkg/run":                  {"peel/pkg/run/internal/*"},
+	"peel/pkg/run/internal/users":   {"peel/pkg/run/internal/inroot"},
+	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/proto", "peel/pkg/run/internal/inroot", "peel/pkg/run/internal/seccomp", "peel/pkg/run/internal/users"},
+	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe"},
 }
 
 // onlyImporter names libraries that one package alone may know.

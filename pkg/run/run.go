@@ -114,7 +114,6 @@ func (rt *Runtime) recordFile(id string) string {
 }
 func (rt *Runtime) configFile(id string) string  { return filepath.Join(rt.dataDir(id), "config.json") }
 func (rt *Runtime) lastRunFile(id string) string { return filepath.Join(rt.dataDir(id), "exit.json") }
-func (rt *Runtime) logFile(id string) string     { return filepath.Join(rt.dataDir(id), "output.log") }
 
 // What callers branch on.
 var (

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -67,8 +68,10 @@ func validate(s *specs.Spec) error {
 	return validateSysctls(s)
 }
 
+// emptyHooks: every list of hooks, deprecated ones too, is left out when empty.
 func emptyHooks(h *specs.Hooks) bool {
-	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop) == 0
+	b, err := json.Marshal(h)
+	return err == nil && string(b) == "{}"
 }
 
 // validateStrings refuses what would be cut at a NUL byte on its way to the kernel.

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"unsafe"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/run/internal/proto"
@@ -54,8 +53,9 @@ func prctl(op, a uintptr) (uintptr, error) {
 // caps are the sets of a process.
 type caps struct{ bounding, effective, permitted, inheritable, ambient capSet }
 
-func capabilities(c *specs.LinuxCapabilities) (caps, error) {
+func (p *process) capabilities() (caps, error) {
 	var out caps
+	c := p.spec.Capabilities
 	if c == nil {
 		return out, nil // runtime-spec: none was asked for
 	}
@@ -71,6 +71,12 @@ func capabilities(c *specs.LinuxCapabilities) (caps, error) {
 			return out, err
 		}
 	}
+	if p.user.UID != 0 {
+		// execve takes these from anyone but root, unless they are ambient. They
+		// go now, so that it is the user himself who may execute the program.
+		out.permitted &= out.ambient
+		out.effective &= out.ambient
+	}
 	return out, nil
 }
 
@@ -78,7 +84,7 @@ func capabilities(c *specs.LinuxCapabilities) (caps, error) {
 // capabilities. CAP_SYS_ADMIN is kept, for this thread alone, where installing
 // the seccomp filter needs it; confine gives it up.
 func (p *process) become() error {
-	want, err := capabilities(p.spec.Capabilities)
+	want, err := p.capabilities()
 	if err != nil {
 		return err
 	}
@@ -212,7 +218,7 @@ func (p *process) confine() error {
 			return proto.Fail("no_new_privs", "", err)
 		}
 	}
-	want, err := capabilities(p.spec.Capabilities)
+	want, err := p.capabilities()
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func isText(b []byte) bool { return !bytes.ContainsRune(b, 0) }
 func (p *process) whyScript(head []byte) string {
 	line, _, _ := bytes.Cut(head[2:], []byte("\n"))
 	interpreter, _, _ := strings.Cut(strings.TrimLeft(string(line), " \t"), " ")
-	if strings.HasSuffix(string(line), "\r") {
+	if strings.HasSuffix(interpreter, "\r") {
 		return fmt.Sprintf("its first line ends in CRLF, so its interpreter would be %q: convert it to Unix line ends", interpreter)
 	}
 	if interpreter == "" {

@@ -210,10 +210,10 @@ func (w *writer) condition(c condition, yes, no label) label {
 // halves writes "argument op hi:lo". For an order, unequal upper halves decide.
 func (w *writer) halves(arg uint, op uint16, hi, lo uint32, yes, no label) label {
 	w.jump(op, lo, yes, no)
-	at := w.load(argument(arg))
-	at = w.jump(unix.BPF_JEQ, hi, at, no)
+	low := w.load(argument(arg))
+	equal := w.jump(unix.BPF_JEQ, hi, low, no)
 	if op != unix.BPF_JEQ {
-		at = w.jump(unix.BPF_JGT, hi, yes, at)
+		w.jump(unix.BPF_JGT, hi, yes, equal)
 	}
 	return w.load(argument(arg) + 4)
 }

@@ -14,8 +14,6 @@
 //
 // A profile is a list of names, and names that the tables here do not know are
 // skipped, as every runtime does: profiles name calls of all architectures.
-//
-//go:generate go run ./mktables
 package seccomp
 
 import (
@@ -26,6 +24,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
+
+//go:generate go run mktables.go
 
 // Program is a compiled filter, ready for the kernel.
 type Program struct {

@@ -103,12 +103,14 @@ func Lookup(root inroot.Root, proc int, spec string) (User, error) {
 	if !found {
 		return u, nil
 	}
+	have := map[uint32]bool{u.GID: true}
 	err = in.eachLine("/etc/group", func(f []string) {
 		if len(f) < 4 || len(u.Groups) > maxGroups {
 			return
 		}
 		gid, ok := entryID(f[2])
-		if ok && !slices.Contains(u.Groups, gid) && slices.Contains(strings.Split(f[3], ","), name) {
+		if ok && !have[gid] && slices.Contains(strings.Split(f[3], ","), name) {
+			have[gid] = true
 			u.Groups = append(u.Groups, gid)
 		}
 	})

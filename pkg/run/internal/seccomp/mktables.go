@@ -1,3 +1,5 @@
+//go:build ignore
+
 // Command mktables writes the system call tables of package seccomp from those
 // of golang.org/x/sys/unix, whose source it finds through the go command.
 package main
