@@ -1,9 +1,12 @@
 package registry
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -414,7 +417,7 @@ func TestCertificateIsVerified(t *testing.T) {
 	s, _, _ := multi()
 	srv := httptest.NewTLSServer(s)
 	defer srv.Close()
-	srv.Config.ErrorLog = nil
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	host := strings.TrimPrefix(srv.URL, "https://")
 	_, err := pull(t, hasty(t, Options{}), host+"/app", openStore(t, t.TempDir()))
 	var tlsErr *TLSError
@@ -426,6 +429,34 @@ func TestCertificateIsVerified(t *testing.T) {
 	}
 	if _, err := pull(t, hasty(t, Options{Insecure: true}), host+"/app", openStore(t, t.TempDir())); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestInsecureIsForTheRegistryAlone(t *testing.T) {
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	addr := strings.TrimPrefix(srv.URL, "https://")
+	for name, c := range map[string]struct {
+		server string
+		ok     bool
+	}{
+		"registry.local": {"registry.local", true},
+		"auth.local":     {"auth.local", false},
+		"no name at all": {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := unverified("registry.local")
+			conf.ServerName = c.server
+			conn, err := tls.Dial("tcp", addr, conf)
+			var bad *tls.CertificateVerificationError
+			if c.ok != (err == nil) || !c.ok && !errors.As(err, &bad) {
+				t.Fatalf("error is %v", err)
+			}
+			if err == nil {
+				conn.Close()
+			}
+		})
 	}
 }
 

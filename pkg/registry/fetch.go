@@ -37,15 +37,47 @@ const (
 // fails is kept for the next attempt, unless it was wrong.
 func (p *Puller) Fetch(ctx context.Context, r *Remote, st *store.Store) error {
 	f := &fetch{puller: p, repo: r.repo, store: st}
+	return f.layers(ctx, r.Image.Manifest.Layers)
+}
+
+// Pull is Resolve and Fetch at once: the layers are on their way while the
+// config still is, which saves the round trips to where blobs are kept. resolved,
+// unless it is nil, is called as soon as the image is known, from another
+// goroutine, and must not block; it is where to begin unpacking. Pull returns
+// when all has arrived or the first thing has gone wrong.
+func (p *Puller) Pull(ctx context.Context, ref Reference, st *store.Store, resolved func(*Remote)) (*Remote, error) {
+	found, err := p.find(ctx, ref, st)
+	if err != nil {
+		return nil, err
+	}
+	var r *Remote
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if r, err = found.image(ctx); err == nil && resolved != nil {
+			resolved(r)
+		}
+		return err
+	})
+	g.Go(func() error {
+		f := &fetch{puller: p, repo: found.repo, store: st}
+		return f.layers(ctx, found.manifest.Layers)
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (f *fetch) layers(ctx context.Context, all []ocispec.Descriptor) error {
 	var missing []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
-	for _, d := range r.Image.Manifest.Layers {
+	for _, d := range all {
 		if seen[d.Digest] {
 			continue
 		}
 		seen[d.Digest] = true
 		f.send(progress.Queued, d, 0)
-		if st.Has(d) {
+		if f.store.Has(d) {
 			f.send(progress.Exists, d, 0)
 			continue
 		}
@@ -54,7 +86,7 @@ func (p *Puller) Fetch(ctx context.Context, r *Remote, st *store.Store) error {
 	// The largest first: none of them is left over when the others are done.
 	slices.SortStableFunc(missing, func(a, b ocispec.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(p.o.Jobs)
+	g.SetLimit(f.puller.o.Jobs)
 	for _, d := range missing {
 		g.Go(func() error { return f.layer(ctx, d) })
 	}
@@ -179,7 +211,7 @@ func (t *transfer) attempt(ctx context.Context) error {
 
 // admit decides whether resp continues the blob at off, or begins it.
 func (t *transfer) admit(resp *http.Response, off int64) error {
-	length := t.desc.Size - off
+	var length int64 // of what comes
 	switch resp.StatusCode {
 	case http.StatusOK:
 		length = t.desc.Size

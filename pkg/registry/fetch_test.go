@@ -90,9 +90,6 @@ func TestFetchBringsAllLayersAndTellsOfThem(t *testing.T) {
 	mustHold(t, st, ls[0], small)
 	mustHold(t, st, ls[1], large)
 	mustHold(t, st, ls[3], nil)
-	if !upToDate(r.Image, st) {
-		t.Fatal("not up to date after the pull")
-	}
 	var queued []digest.Digest
 	for _, e := range events.all(progress.Queued) {
 		queued = append(queued, e.Digest)
@@ -121,6 +118,62 @@ func TestFetchBringsAllLayersAndTellsOfThem(t *testing.T) {
 	}
 	if len(steps) > 2+(3<<20)/progressStep {
 		t.Fatalf("%d events for 3 MiB", len(steps))
+	}
+}
+
+func TestPullBeginsLayersBeforeTheConfigIsThere(t *testing.T) {
+	s, d := oneLayer(5000)
+	layerAsked := make(chan struct{})
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, d.Digest.String()):
+			close(layerAsked)
+		case strings.Contains(r.URL.Path, "/blobs/"):
+			<-layerAsked // or the test does not end
+		}
+		return false
+	}
+	host, st := serve(t, s), openStore(t, t.TempDir())
+	var known *Remote
+	r, err := hasty(t, Options{}).Pull(t.Context(), mustParse(t, host+"/app"), st, func(r *Remote) { known = r })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known != r || r.UpToDate || len(r.Image.Config.RootFS.DiffIDs) != 1 {
+		t.Fatalf("called with %+v, returned %+v", known, r)
+	}
+	mustHold(t, st, d, s.blobs[d.Digest.String()])
+
+	if err := st.Tag(t.Context(), r.Image.Name, r.Image); err != nil {
+		t.Fatal(err)
+	}
+	s.requests()
+	r, err = hasty(t, Options{}).Pull(t.Context(), mustParse(t, host+"/app"), st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.requests(); !r.UpToDate || !slices.Equal(got, []string{"HEAD manifests/latest"}) {
+		t.Fatalf("up to date %v after %q", r.UpToDate, got)
+	}
+}
+
+func TestPullEndsWhenTheConfigIsRefused(t *testing.T) {
+	s, d := oneLayer(5000)
+	for id, b := range s.blobs {
+		if b[0] == '{' {
+			s.blobs[id] = bytes.Replace(b, []byte("amd64"), []byte("arm64"), 1)
+		}
+	}
+	s.onBlob(d, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Length", "5000")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done() // the layer alone would never end
+		return true
+	})
+	_, err := hasty(t, Options{}).Pull(t.Context(), mustParse(t, serve(t, s)+"/app"), openStore(t, t.TempDir()), func(*Remote) { t.Error("called") })
+	var bad *store.VerifyError
+	if !errors.As(err, &bad) {
+		t.Fatalf("error is %v, want the config's VerifyError", err)
 	}
 }
 

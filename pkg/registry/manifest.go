@@ -191,19 +191,24 @@ func present(raw json.RawMessage) bool {
 	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
 }
 
-// config returns the config of an image, from the store or the registry.
+// checkConfig refuses configs that are not of an image, or too large.
+func checkConfig(d ocispec.Descriptor) error {
+	what := "config " + string(d.Digest)
+	switch {
+	case d.MediaType == schema1, d.MediaType == schema1Signed:
+		return fmt.Errorf("%s: %w", what, ErrSchema1)
+	case d.MediaType != ocispec.MediaTypeImageConfig && d.MediaType != dockerConfig:
+		return &MediaTypeError{what, "is " + printable(fmt.Sprintf("%q", d.MediaType)) + ": this is an artifact, not an image"}
+	case d.Size > maxConfig:
+		return &LengthError{Object: what, Max: maxConfig}
+	}
+	return nil
+}
+
+// config returns the config of an image, from the store or the registry. The
+// descriptor has passed checkConfig.
 func (r *repository) config(ctx context.Context, d ocispec.Descriptor, st *store.Store) ([]byte, error) {
 	what := "config " + string(d.Digest)
-	switch d.MediaType {
-	case ocispec.MediaTypeImageConfig, dockerConfig:
-	case schema1, schema1Signed:
-		return nil, fmt.Errorf("%s: %w", what, ErrSchema1)
-	default:
-		return nil, &MediaTypeError{what, "is " + printable(fmt.Sprintf("%q", d.MediaType)) + ": this is an artifact, not an image"}
-	}
-	if d.Size > maxConfig {
-		return nil, &LengthError{Object: what, Max: maxConfig}
-	}
 	if st.Has(d) {
 		if b, err := st.ReadBlob(d); err == nil {
 			return b, nil

@@ -8,9 +8,11 @@
 // on where an earlier attempt broke off.
 //
 //	p := registry.New(registry.Options{})
-//	r, err := p.Resolve(ctx, ref, st)   // one HEAD if the store is up to date
+//	r, err := p.Resolve(ctx, ref, st) // one HEAD if the store is up to date
 //	err = p.Fetch(ctx, r, st)
-//	err = st.Tag(ctx, ref.String(), r.Image)
+//	err = st.Tag(ctx, r.Image.Name, r.Image)
+//
+// Pull is both in one, and faster than the one after the other.
 //
 // The registry is not trusted. Every byte is checked against a digest before it
 // has a name in the store. Credentials go to the registry and to the token

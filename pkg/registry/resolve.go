@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"peel/pkg/progress"
@@ -30,6 +31,27 @@ type Remote struct {
 // platform. What it fetches for that is left in the store. When the store has
 // all of it, Resolve costs one HEAD request.
 func (p *Puller) Resolve(ctx context.Context, ref Reference, st *store.Store) (*Remote, error) {
+	f, err := p.find(ctx, ref, st)
+	if err != nil {
+		return nil, err
+	}
+	return f.image(ctx)
+}
+
+// finding is what is known before the image's config is.
+type finding struct {
+	repo     *repository
+	store    *store.Store
+	ref      Reference
+	source   digest.Digest
+	doc      document // the manifest's
+	manifest *ocispec.Manifest
+	upToDate bool
+	pick     chooser
+}
+
+// find goes from the reference to the manifest.
+func (p *Puller) find(ctx context.Context, ref Reference, st *store.Store) (*finding, error) {
 	repo, err := p.repository(ref)
 	if err != nil {
 		return nil, err
@@ -49,21 +71,36 @@ func (p *Puller) Resolve(ctx context.Context, ref Reference, st *store.Store) (*
 	if err != nil {
 		return nil, err
 	}
-	source := doc.desc.Digest
-	pick := newChooser(p.o.Platform)
-	if doc, err = repo.descend(ctx, ref, doc, pick, st); err != nil {
+	f := &finding{repo: repo, store: st, ref: ref, source: doc.desc.Digest, pick: newChooser(p.o.Platform)}
+	if f.doc, err = repo.descend(ctx, ref, doc, f.pick, st); err != nil {
 		return nil, err
 	}
-	img, err := repo.image(ctx, doc, st)
+	if f.manifest, err = store.ParseManifest(f.doc.desc, f.doc.bytes); err != nil {
+		return nil, err
+	}
+	if err := checkConfig(f.manifest.Config); err != nil {
+		return nil, err
+	}
+	f.upToDate = f.isUpToDate()
+	p.o.Progress.Send(progress.Event{Kind: progress.Resolved, Image: ref.String(), Digest: f.source, Message: ref.Path()})
+	return f, nil
+}
+
+// image goes on from the manifest to the config.
+func (f *finding) image(ctx context.Context) (*Remote, error) {
+	config, err := f.repo.config(ctx, f.manifest.Config, f.store)
 	if err != nil {
 		return nil, err
 	}
-	img.Name, img.Source = ref.String(), source
-	if err := p.checkPlatform(img, pick); err != nil {
+	img, err := store.NewImage(f.doc.desc, f.doc.bytes, config)
+	if err != nil {
 		return nil, err
 	}
-	p.o.Progress.Send(progress.Event{Kind: progress.Resolved, Image: ref.String(), Digest: source, Message: ref.Path()})
-	return &Remote{Reference: ref, Image: img, UpToDate: upToDate(img, st), repo: repo}, nil
+	img.Name, img.Source = f.ref.String(), f.source
+	if err := f.repo.puller.checkPlatform(img, f.pick); err != nil {
+		return nil, err
+	}
+	return &Remote{Reference: f.ref, Image: img, UpToDate: f.upToDate, repo: f.repo}, nil
 }
 
 // descend goes from an index to the manifest for the platform.
@@ -95,18 +132,6 @@ func (r *repository) descend(ctx context.Context, ref Reference, doc document, p
 	return document{}, &MediaTypeError{"index " + string(doc.desc.Digest), fmt.Sprintf("lies more than %d indexes deep", maxNesting)}
 }
 
-func (r *repository) image(ctx context.Context, doc document, st *store.Store) (*store.Image, error) {
-	m, err := store.ParseManifest(doc.desc, doc.bytes)
-	if err != nil {
-		return nil, err
-	}
-	config, err := r.config(ctx, m.Config, st)
-	if err != nil {
-		return nil, err
-	}
-	return store.NewImage(doc.desc, doc.bytes, config)
-}
-
 // checkPlatform gives the image the platform that its config names, where no
 // index did, and compares it with the one wanted: an image without an index may
 // be for any.
@@ -131,13 +156,15 @@ func (p *Puller) checkPlatform(img *store.Image, pick chooser) error {
 	return nil
 }
 
-func upToDate(img *store.Image, st *store.Store) bool {
-	known, err := st.Resolve(img.Name)
-	if err != nil || known.Source != img.Source || known.Descriptor.Digest != img.Descriptor.Digest {
-		return false // damaged counts as missing: the pull writes it anew
+// isUpToDate reports whether the store has this image under this name. What it
+// has but cannot read counts as missing: the pull writes it anew.
+func (f *finding) isUpToDate() bool {
+	known, err := f.store.Resolve(f.ref.String())
+	if err != nil || known.Source != f.source || known.Descriptor.Digest != f.doc.desc.Digest {
+		return false
 	}
-	for _, l := range img.Manifest.Layers {
-		if !st.Has(l) {
+	for _, l := range f.manifest.Layers {
+		if !f.store.Has(l) {
 			return false
 		}
 	}
