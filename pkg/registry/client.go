@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -203,11 +204,15 @@ func (c *client) send(ctx context.Context, method string, u *url.URL, h http.Hea
 }
 
 func (c *client) roundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	req = req.WithContext(ctx)
 	req.Header.Set("User-Agent", c.puller.o.UserAgent)
 	resp, err := c.via.RoundTrip(req)
 	if err != nil {
+		cancel(nil)
 		return nil, c.plainError(req, err)
 	}
+	resp.Body = newTimedBody(ctx, cancel, resp.Body, c.puller.wait.stall)
 	for _, w := range resp.Header.Values("Warning") {
 		// distribution-spec, Warnings: code 299, agent "-", the text quoted.
 		if text, ok := strings.CutPrefix(w, `299 - "`); ok {
@@ -226,7 +231,7 @@ func (c *client) plainError(req *http.Request, err error) error {
 		return &TLSError{Host: printable(req.URL.Host), PlainHTTP: true, Err: errPlainHTTP}
 	case errors.As(err, &cert):
 		return &TLSError{Host: printable(req.URL.Host), Err: err}
-	case req.Context().Err() == nil && passing(err, c.chosen() != ""):
+	case !errors.Is(err, context.Canceled) && passing(err, c.chosen() != ""):
 		return &brokenError{&transportError{err}}
 	}
 	return &transportError{err}
@@ -252,6 +257,40 @@ func redirectOf(resp *http.Response) (*url.URL, error) {
 		return nil, errors.New("redirects to nowhere that can be read")
 	}
 	return u, nil
+}
+
+// timedBody is a body that does not make its reader wait for ever.
+type timedBody struct {
+	io.ReadCloser
+	ctx    context.Context // of the request
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	stall  time.Duration
+}
+
+var errStalled = errors.New("no bytes arrive any more")
+
+func newTimedBody(ctx context.Context, cancel context.CancelCauseFunc, body io.ReadCloser, stall time.Duration) *timedBody {
+	timer := time.AfterFunc(stall, func() { cancel(errStalled) })
+	timer.Stop() // it runs during a Read alone, not while its reader is busy
+	return &timedBody{ReadCloser: body, ctx: ctx, cancel: cancel, timer: timer, stall: stall}
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.stall)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errStalled) {
+		err = errStalled
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.timer.Stop()
+	b.cancel(nil)
+	return err
 }
 
 // discard closes an answer whose body does not matter, after reading what it

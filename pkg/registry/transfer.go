@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -56,13 +55,9 @@ func (t *transfer) run(ctx context.Context) (err error) {
 	return t.in.Commit()
 }
 
-var errStalled = errors.New("no bytes arrive any more")
-
 // attempt asks the registry for what is missing. It asks the registry and not
 // the host that had the blob the last time, whose signed URL may have expired.
 func (t *transfer) attempt(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	h := http.Header{}
 	if t.whole && t.in.Offset() > 0 {
 		if err := t.startOver(); err != nil {
@@ -82,17 +77,7 @@ func (t *transfer) attempt(ctx context.Context) error {
 	if err := t.admit(resp, off); err != nil {
 		return err
 	}
-	stalled := time.AfterFunc(t.puller.wait.stall, func() { cancel(errStalled) })
-	defer stalled.Stop()
-	err = t.copy(resp.Body, stalled)
-	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		err = &brokenError{errStalled}
-	}
-	var broken *brokenError
-	if errors.As(err, &broken) {
-		return &brokenError{fmt.Errorf("blob %s: %s: %w", t.desc.Digest, origin(resp.Request.URL), broken.err)}
-	}
-	return err
+	return t.copy(resp)
 }
 
 // admit decides whether resp continues the blob at off, or begins it.
@@ -161,7 +146,7 @@ func contentRange(s string) (start, end, total int64, ok bool) {
 }
 
 // copy takes the body into the store, to its end or until the blob is complete.
-func (t *transfer) copy(body io.Reader, stalled *time.Timer) error {
+func (t *transfer) copy(resp *http.Response) error {
 	bufp := t.puller.bufs.Get().(*[]byte)
 	defer t.puller.bufs.Put(bufp)
 	for t.in.Offset() < t.desc.Size {
@@ -169,9 +154,7 @@ func (t *transfer) copy(body io.Reader, stalled *time.Timer) error {
 		if left := t.desc.Size - t.in.Offset(); left < int64(len(buf)) {
 			buf = buf[:left]
 		}
-		stalled.Reset(t.puller.wait.stall)
-		n, readErr := io.ReadAtLeast(body, buf, min(minRead, len(buf)))
-		stalled.Stop()
+		n, readErr := io.ReadAtLeast(resp.Body, buf, min(minRead, len(buf)))
 		if _, err := t.in.Write(buf[:n]); err != nil {
 			return err
 		}
@@ -180,13 +163,12 @@ func (t *transfer) copy(body io.Reader, stalled *time.Timer) error {
 			if errors.Is(readErr, io.EOF) {
 				readErr = io.ErrUnexpectedEOF
 			}
-			return &brokenError{readErr}
+			return &brokenError{fmt.Errorf("blob %s: %s: %w", t.desc.Digest, origin(resp.Request.URL), readErr)}
 		}
 	}
 	// The end must be here too, and reading it frees the connection for others.
-	stalled.Reset(t.puller.wait.stall)
 	var more [1]byte
-	if n, _ := io.ReadFull(body, more[:]); n > 0 {
+	if n, _ := io.ReadFull(resp.Body, more[:]); n > 0 {
 		return errors.Join(&store.VerifyError{Want: t.desc, GotSize: t.desc.Size + 1}, t.in.Reset())
 	}
 	return nil

@@ -211,6 +211,25 @@ func TestStalledTransferIsTakenUpAgain(t *testing.T) {
 	mustHold(t, st, d, b)
 }
 
+func TestStalledManifestIsGivenUp(t *testing.T) {
+	s := newShelf()
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		w.Header().Set("Content-Length", "100")
+		w.(http.Flusher).Flush()
+		if r.Method == http.MethodGet {
+			<-r.Context().Done()
+		}
+		return true
+	}
+	p := hasty(t, Options{})
+	p.wait.stall = 20 * time.Millisecond
+	_, err := p.Resolve(t.Context(), mustParse(t, serve(t, s)+"/app"), openStore(t, t.TempDir()))
+	if !errors.Is(err, errStalled) {
+		t.Fatalf("error is %v", err)
+	}
+}
+
 // A registry that keeps its blobs elsewhere, under URLs that expire.
 func TestExpiredURLIsReplacedByAFreshOne(t *testing.T) {
 	s, d := oneLayer(5000)
