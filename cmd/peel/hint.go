@@ -84,6 +84,8 @@ func localHint(err error) string {
 	switch {
 	case errors.Is(err, unpack.ErrNotEmpty):
 		return "choose another directory, or --force to replace this one"
+	case errors.Is(err, store.ErrInUse):
+		return "wait for the other peel to end, then run the command again"
 	case errors.Is(err, store.ErrNotFound):
 		return "fetch it with 'peel pull'"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

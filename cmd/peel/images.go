@@ -26,6 +26,7 @@ func newImagesCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer st.Close()
 			imgs, broken := st.Images()
 			id := func(img *store.Image) string {
 				if d := img.Manifest.Config.Digest; noTrunc {

@@ -80,6 +80,7 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 	if err != nil {
 		return err
 	}
+	defer st.Close()
 	p := registry.New(o)
 	defer p.Close()
 	r, err := p.Resolve(ctx, ref, st)

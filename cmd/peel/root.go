@@ -39,9 +39,9 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetVersionTemplate("peel {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.root, "root", "", "store `DIR` (default: $PEEL_ROOT, else "+defaultRoot()+")")
+	flags.StringVar(&a.root, "root", "", "store `DIR` (default: $PEEL_ROOT, else /var/lib/peel for root, ~/.local/share/peel for others)")
 	flags.StringVar(&a.progress, "progress", "auto", "`MODE` of progress on stderr: auto, tty, plain, json, none")
-	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a))
+	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a), newRmiCommand(a), newPruneCommand(a))
 	cmd.Args = asUsage(cmd.Args)
 	for _, verb := range cmd.Commands() {
 		verb.Args = asUsage(verb.Args)
@@ -66,20 +66,27 @@ func (a *app) openStore() (*store.Store, error) {
 		root = os.Getenv("PEEL_ROOT")
 	}
 	if root == "" {
-		root = defaultRoot()
+		var err error
+		if root, err = defaultRoot(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 	}
 	return store.Open(root)
 }
 
-func defaultRoot() string {
+func defaultRoot() (string, error) {
 	if os.Geteuid() == 0 {
-		return "/var/lib/peel"
+		return "/var/lib/peel", nil
 	}
 	data := os.Getenv("XDG_DATA_HOME")
 	if !filepath.IsAbs(data) { // XDG base directory specification: relative paths are invalid
-		data = filepath.Join(os.Getenv("HOME"), ".local", "share")
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		data = filepath.Join(home, ".local", "share")
 	}
-	return filepath.Join(data, "peel")
+	return filepath.Join(data, "peel"), nil
 }
 
 func version() string {

@@ -84,6 +84,7 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 	if err != nil {
 		return err
 	}
+	defer st.Close()
 	req.opts.Progress, req.opts.Jobs = ui.event, f.jobs
 	// Files get the modes that the image gives them, not what this umask leaves of
 	// them; peel makes its own files with modes that need no umask.

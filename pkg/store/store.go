@@ -6,6 +6,7 @@
 //	ROOT/images/blobs/sha256/HEX        manifests, configs, layers
 //	ROOT/images/ingest/HEX              a blob on its way in
 //	ROOT/lock                           held while index.json is rewritten
+//	ROOT/users                          held by all who have the store open
 //
 // State is files written once and renamed, plus flocks, which the kernel drops
 // with the process that held them: after a kill -9 there is nothing to repair.
@@ -50,7 +51,8 @@ func (e *VerifyError) Error() string {
 // processes at once.
 type Store struct {
 	root   string
-	layout string // root/images
+	layout string   // root/images
+	users  *os.File // holds the shared flock, see admit
 
 	mu       sync.Mutex
 	arrivals map[digest.Digest]*arrival // guarded by mu; blobs being delivered, or waited for, in this process
@@ -70,11 +72,18 @@ func Open(root string) (*Store, error) {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
+	if err := s.admit(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	if err := s.initLayout(); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	return s, nil
 }
+
+// Close lets go of the store. No Ingest may be open any more.
+func (s *Store) Close() error { return s.users.Close() }
 
 // Root is the directory that the store was opened with, absolute.
 func (s *Store) Root() string { return s.root }

@@ -24,6 +24,7 @@ func open(t *testing.T, root string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 
@@ -60,12 +61,12 @@ func read(t *testing.T, s interface {
 	return io.ReadAll(r)
 }
 
-// files lists all regular files below root, without the lock.
+// files lists all regular files below root, without the locks.
 func files(t *testing.T, root string) string {
 	t.Helper()
 	var names []string
 	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && e.Name() != "lock" {
+		if err == nil && e.Type().IsRegular() && e.Name() != "lock" && e.Name() != "users" {
 			names = append(names, strings.TrimPrefix(p, root+"/"))
 		}
 		return err

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestPruneKeepsWhatANameLeadsTo(t *testing.T) {
+	s := open(t, t.TempDir())
+	kept, gone := testImage(t, s, "kept"), testImage(t, s, "gone")
+	for name, img := range map[string]*Image{"kept:1": kept, "kept:2": kept, "gone:1": gone} {
+		if err := s.Tag(t.Context(), name, img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"gone:1", "kept:2"} {
+		if err := s.Untag(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := ingest(t, s, describe(blob)) // an interrupted transfer
+	write(t, in, blob[:3])
+	in.Close()
+
+	p, err := s.Prune(t.Context())
+	if err != nil || p.Blobs != 4 || p.Bytes != gone.Size()+3 { // manifest, config, layer, transfer
+		t.Fatalf("removed %+v, %v; the image had %d bytes", p, err, gone.Size())
+	}
+	if got, err := s.Resolve("kept:1"); err != nil || !s.Has(got.Manifest.Layers[0]) {
+		t.Fatalf("kept image: %v", err)
+	}
+	if s.Has(gone.Manifest.Layers[0]) || s.Has(gone.Descriptor) {
+		t.Fatal("blobs without a name are still there")
+	}
+	if p, err := s.Prune(t.Context()); err != nil || p.Blobs != 0 {
+		t.Fatalf("the second time %+v, %v", p, err)
+	}
+}
+
+func TestPruneWaitsForNobodyAndHarmsNobody(t *testing.T) {
+	root := t.TempDir()
+	s, other := open(t, root), open(t, root)
+	img := testImage(t, other, "just fetched, not named yet")
+	if _, err := s.Prune(t.Context()); !errors.Is(err, ErrInUse) {
+		t.Fatalf("Prune beside another user: %v, want ErrInUse", err)
+	}
+	if err := other.Tag(t.Context(), "x:1", img); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	if _, err := s.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resolve("x:1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, root).Prune(t.Context()); !errors.Is(err, ErrInUse) {
+		t.Fatalf("after a Prune the store is not held any more: %v", err)
+	}
+}
+
+func TestPruneStopsAtWhatItCannotRead(t *testing.T) {
+	s := open(t, t.TempDir())
+	img := testImage(t, s, "one")
+	if err := s.Tag(t.Context(), "x:1", img); err != nil {
+		t.Fatal(err)
+	}
+	m := s.blobPath(img.Descriptor.Digest)
+	if err := os.WriteFile(m, make([]byte, img.Descriptor.Size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var bad *VerifyError
+	if _, err := s.Prune(t.Context()); !errors.As(err, &bad) {
+		t.Fatalf("got %v, want a VerifyError", err)
+	}
+	if !s.Has(img.Manifest.Layers[0]) {
+		t.Fatal("a layer of an unreadable manifest was removed")
+	}
+}
+
+func TestUntagOfAnUnknownName(t *testing.T) {
+	s := open(t, t.TempDir())
+	if err := s.Untag(t.Context(), "x:1"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	if idx, err := s.readIndex(); err != nil || len(idx.Manifests) != 0 || idx.MediaType != ocispec.MediaTypeImageIndex {
+		t.Fatalf("index.json is %+v, %v", idx, err)
+	}
+}
