@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -173,7 +174,14 @@ func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req u
 	if o.Form == unpack.Bundle {
 		warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
 		o.Finish = func(dir, rootfs *os.File) error {
-			return bundle.Write(dir, rootfs, img.Config, bundle.Options{Warn: warn})
+			bo := bundle.Options{Warn: warn}
+			if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
+				// All files are this user's, who is root in the container.
+				bo.Unprivileged = true
+				bo.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(uid), Size: 1}}
+				bo.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(gid), Size: 1}}
+			}
+			return bundle.Write(dir, rootfs, img.Config, bo)
 		}
 	}
 	_, err := unpack.Image(ctx, blobs, img, req.dir, o)
