@@ -89,6 +89,7 @@ func (u *liveUI) update(e progress.Event) {
 			l.arrived = e.Current
 		case progress.Unpacking:
 			l.unpacked, l.unpacking = e.Current, true
+			l.arrived = max(l.arrived, e.Current) // the two sides report at their own pace
 		}
 		if e.Kind == u.last || e.Kind == progress.Exists && u.last == progress.Downloaded {
 			u.layers = append(u.layers[:i], u.layers[i+1:]...)
