@@ -81,11 +81,14 @@ func registryHint(err error) string {
 }
 
 func localHint(err error) string {
+	var noBundle notBundleError
 	switch {
 	case errors.Is(err, unpack.ErrNotEmpty):
 		return "choose another directory, or --force to replace this one"
 	case errors.Is(err, store.ErrInUse):
 		return "wait for the other peel to end, then run the command again"
+	case errors.As(err, &noBundle):
+		return "if it is a root file system itself, say so with --rootfs"
 	case errors.Is(err, store.ErrNotFound):
 		return "fetch it with 'peel pull'"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
