@@ -76,7 +76,7 @@ func (e *TrailingError) Unwrap() error { return ErrHeader }
 
 // payload is how much a Reader decodes at a time for Read. Less costs speed, for
 // the history is moved more often, and more leaves the second-level cache.
-const payload = 128 << 10
+const payload = 256 << 10
 
 // A Reader reads the contents of a gzip file: a member, or a row of them. It
 // holds 240 KiB, most of it from the first Read on; Reset keeps and reuses it.

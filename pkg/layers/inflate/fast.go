@@ -3,24 +3,24 @@ package inflate
 import "unsafe"
 
 // The fast loop looks at no end of anything within a turn. A turn is one pass
-// through it: up to three literals, or up to two and then a match. These sums
-// say why it stays inside its buffers, and hold for each implementation.
+// through it: two literals, or up to one and then a match. These sums say why it
+// stays inside its buffers, and hold for each implementation.
 //
-// Bits. refill leaves at least 56 bits that may be used up, and at least 63 that
-// may be looked at. From one refill a turn uses up
+// Bits. A turn begins after a refill, which leaves 56 bits or more that may be
+// used up, and all 64 to look at. The turn then uses, at most,
 //
-//	3 literals of the main table               3*11      = 33
-//	2 literals, and a length by a subtable     2*11+15+5 = 42
+//	2 literals, the second by a subtable          11+15    = 26
+//	1 literal and a length by a subtable         11+15+5   = 31
+//	and a distance of the main table             31+8+13   = 52
 //
-// and then needs 11 more to look the next entry up before it refills (44, 53).
-// A distance needs 15+13 bits, 28, so a turn refills once more before it.
+// and looks at 11 more for the next entry, 63 in all, before it refills. A
+// distance by a subtable has a refill of its own, and needs 15+13+11 = 39.
 //
 // Input. A refill reads 8 bytes and moves on by at most 7. A turn has two at the
 // most: 7+8 = 15. One more goes before the first turn: 22.
 //
-// Output. A turn writes 2 literals and a match of 258; the copy overshoots by
-// less than 16 where 16 bytes go at a time, and the first 32 of a match are
-// always written: 2+258+32 = 292.
+// Output. A turn writes a literal and a match of 258; the copy goes by 16 bytes
+// at most and so overshoots by less, and writes the first 32 in any case: 275.
 const (
 	inTurn    = 16
 	inMargin  = 32
@@ -51,11 +51,9 @@ func (d *Decoder) decodeFast(out []byte, pos int) (int, outcome) {
 	how := d.loop(d.using)
 	d.in, d.out = nil, nil
 
-	// What refills took beyond the last bits used goes back by whole bytes.
+	d.src.pos = int(d.inPos)
 	d.numBits &= 0xff
-	d.src.pos = int(d.inPos - uint(d.numBits>>3))
-	d.numBits &= 7
-	d.bits &= 1<<d.numBits - 1
+	d.putBack()
 	return int(d.outPos), how
 }
 

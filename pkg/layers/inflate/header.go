@@ -1,5 +1,7 @@
 package inflate
 
+import "encoding/binary"
+
 // Block types, RFC 1951 3.2.3.
 const (
 	typeStored = iota
@@ -20,8 +22,17 @@ func (d *Decoder) take(n uint64) (int, error) {
 	return int(v), nil
 }
 
-// pull adds a byte to the bits at hand.
+// pull adds bits to those at hand: all that fit if they are in view, one byte
+// otherwise, for which it may have to wait. They belong to the stream only once
+// they are used up: see putBack.
 func (d *Decoder) pull() error {
+	if view := d.src.view[d.src.pos:]; len(view) >= 8 {
+		d.bits |= binary.LittleEndian.Uint64(view) << d.numBits
+		n := (63 - d.numBits) / 8
+		d.src.pos += int(n)
+		d.numBits += 8 * n
+		return nil
+	}
 	b, err := d.src.ReadByte()
 	if err != nil {
 		return err
@@ -29,6 +40,14 @@ func (d *Decoder) pull() error {
 	d.bits |= uint64(b) << d.numBits
 	d.numBits += 8
 	return nil
+}
+
+// putBack gives whole bytes at hand back to the input. They are still in view:
+// a byte that was waited for leaves fewer than 8 bits over.
+func (d *Decoder) putBack() {
+	d.src.pos -= int(d.numBits / 8)
+	d.numBits %= 8
+	d.bits &= 1<<d.numBits - 1
 }
 
 // next uses up the bits of the next codeword in a table of the given main width,
@@ -94,6 +113,7 @@ func (d *Decoder) header() error {
 
 // storedHeader reads RFC 1951 3.2.4, which starts at a byte's first bit.
 func (d *Decoder) storedHeader() error {
+	d.putBack()
 	d.bits, d.numBits = 0, 0
 	n, err := d.take(16)
 	if err != nil {
@@ -103,6 +123,7 @@ func (d *Decoder) storedHeader() error {
 	if err != nil {
 		return err
 	}
+	d.putBack()
 	if n != complement^0xffff {
 		return d.corrupt(BadStoredLength)
 	}

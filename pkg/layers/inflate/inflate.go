@@ -65,7 +65,7 @@ type state struct {
 	outPos  uint
 	outEnd  uint // nor at or after this one
 	bits    uint64
-	numBits uint64 // between calls at most 7, and no bit of bits above them is set
+	numBits uint64 // how many of them are ahead of the input's position
 	litMask uint64 // main table's size - 1
 	lit     [litTable]uint32
 	dist    [distTable]uint32
@@ -121,6 +121,7 @@ func (d *Decoder) Decode(window []byte, pos int) (int, error) {
 }
 
 func (d *Decoder) corrupt(f Fault) error {
+	d.putBack()
 	return &CorruptError{Fault: f, Offset: d.src.Offset()}
 }
 
@@ -155,6 +156,7 @@ func (d *Decoder) blocks(out []byte, pos int) (int, error) {
 // endBlock goes on to the next block, if there is one.
 func (d *Decoder) endBlock() error {
 	if d.final {
+		d.putBack()
 		d.stage = ended
 		return io.EOF
 	}

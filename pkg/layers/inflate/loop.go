@@ -54,18 +54,10 @@ func (s *state) loopGo() outcome {
 				store8(out, outPos, byte(e>>16))
 				outPos++
 				e = entryAt(lit, bits&mask)
-				used = bits
-				bits >>= e & 63
-				left -= uint64(e)
-				if e&entryLiteral != 0 {
-					store8(out, outPos, byte(e>>16))
-					outPos++
-					e = entryAt(lit, bits&mask)
-					bits |= load64(in, inPos) << (left & 63)
-					inPos += uint(7 - left>>3&7)
-					left |= 56
-					continue
-				}
+				bits |= load64(in, inPos) << (left & 63)
+				inPos += uint(7 - left>>3&7)
+				left |= 56
+				continue
 			}
 		}
 		if e&entryRare != 0 {
@@ -94,12 +86,12 @@ func (s *state) loopGo() outcome {
 		}
 		length := uint(extra(e, used))
 
-		bits |= load64(in, inPos) << (left & 63)
-		inPos += uint(7 - left>>3&7)
-		left |= 56
 		e = entryAt(dist, bits&(1<<distBits-1))
 		if e&entryRare != 0 {
 			if e&entrySubtable != 0 {
+				bits |= load64(in, inPos) << (left & 63)
+				inPos += uint(7 - left>>3&7)
+				left |= 56
 				bits >>= distBits
 				left -= distBits
 				e = entryAt(dist, uint64(e>>16&0x3fff)+bits&(1<<(e>>8&15)-1))

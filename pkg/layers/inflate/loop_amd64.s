@@ -330,17 +330,6 @@ turn:
 	SUBL  R8, SI
 	TESTL R8, R8
 	JNS   notLiteral
-	SHRL  $0x10, R8
-	MOVB  R8, (DX)
-	INCQ  DX
-	MOVQ  DI, R8
-	ANDQ  BX, R8
-	MOVL  72(AX)(R8*4), R8
-	MOVQ  BX, R9
-	SHRXQ R8, BX, BX
-	SUBL  R8, SI
-	TESTL R8, R8
-	JNS   notLiteral
 
 lastLiteral:
 	SHRL   $0x10, R8
@@ -363,16 +352,12 @@ notLiteral:
 	JC  rareSymbol
 
 length:
-	BZHIQ R8, R9, R11
-	MOVL  R8, R9
-	SHRL  $0x08, R9
-	SHRXQ R9, R11, R11
-	SHRL  $0x10, R8
-	ADDQ  R8, R11
-	CMPB  SI, $0x27
-	JB    refillFirst
-
-distance:
+	BZHIQ   R8, R9, R11
+	MOVL    R8, R9
+	SHRL    $0x08, R9
+	SHRXQ   R9, R11, R11
+	SHRL    $0x10, R8
+	ADDQ    R8, R11
 	MOVBLZX BL, R9
 	MOVL    9440(AX)(R9*4), R8
 	BTL     $0x0f, R8
@@ -438,16 +423,6 @@ copyPeriod:
 	JB     copyPeriod
 	JMP    turn
 
-refillFirst:
-	MOVQ   (CX), R8
-	SHLXQ  SI, R8, R8
-	ORQ    R8, BX
-	BEXTRL R10, SI, R8
-	ADDQ   $0x07, CX
-	SUBQ   R8, CX
-	ORL    $0x38, SI
-	JMP    distance
-
 rareSymbol:
 	BTL   $0x0e, R8
 	JNC   notSymbol
@@ -475,20 +450,27 @@ notSymbol:
 	JMP  done
 
 rareDistance:
-	BTL   $0x0e, R8
-	JNC   notDistance
-	SHRQ  $0x08, BX
-	SUBL  $0x08, SI
-	MOVL  R8, R9
-	SHRL  $0x08, R9
-	ANDL  $0x0f, R9
-	BZHIQ R9, BX, R9
-	SHRL  $0x10, R8
-	ANDL  $0x00003fff, R8
-	ADDQ  R8, R9
-	MOVL  9440(AX)(R9*4), R8
-	BTL   $0x0f, R8
-	JNC   knownDistance
+	BTL    $0x0e, R8
+	JNC    notDistance
+	MOVQ   (CX), R9
+	SHLXQ  SI, R9, R9
+	ORQ    R9, BX
+	BEXTRL R10, SI, R9
+	ADDQ   $0x07, CX
+	SUBQ   R9, CX
+	ORL    $0x38, SI
+	SHRQ   $0x08, BX
+	SUBL   $0x08, SI
+	MOVL   R8, R9
+	SHRL   $0x08, R9
+	ANDL   $0x0f, R9
+	BZHIQ  R9, BX, R9
+	SHRL   $0x10, R8
+	ANDL   $0x00003fff, R8
+	ADDQ   R8, R9
+	MOVL   9440(AX)(R9*4), R8
+	BTL    $0x0f, R8
+	JNC    knownDistance
 
 notDistance:
 	SHRXQ R8, BX, BX

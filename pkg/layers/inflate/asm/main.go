@@ -85,12 +85,7 @@ func main() {
 	CMPQ(out, outEnd)
 	JAE(LabelRef("room"))
 
-	// Three literals at most.
-	consume(true)
-	TESTL(e.As32(), e.As32())
-	JNS(LabelRef("notLiteral"))
-	literal()
-	preload()
+	// A literal, and a second or the beginning of a match.
 	consume(true)
 	TESTL(e.As32(), e.As32())
 	JNS(LabelRef("notLiteral"))
@@ -114,9 +109,6 @@ func main() {
 	value(length, used)
 
 	// The distance.
-	CMPB(left.As8(), U8(28+11))
-	JB(LabelRef("refillFirst"))
-	Label("distance")
 	MOVBLZX(bits.As8(), t.As32())
 	MOVL(Mem{Base: s, Index: t, Scale: 4, Disp: offDist}, e.As32())
 	BTL(U8(entryRare), e.As32())
@@ -171,10 +163,6 @@ func main() {
 	JB(LabelRef("copyPeriod"))
 	JMP(LabelRef("turn"))
 
-	Label("refillFirst")
-	refill()
-	JMP(LabelRef("distance"))
-
 	// A subtable, the block's end, or no symbol.
 	Label("rareSymbol")
 	BTL(U8(entrySubtable), e.As32())
@@ -196,6 +184,7 @@ func main() {
 	Label("rareDistance")
 	BTL(U8(entrySubtable), e.As32())
 	JNC(LabelRef("notDistance"))
+	refill()
 	SHRQ(U8(8), bits)
 	SUBL(U8(8), left.As32())
 	subtable(offDist)
