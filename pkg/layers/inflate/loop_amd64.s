@@ -283,31 +283,32 @@ GLOBL shuffles<>(SB), RODATA|NOPTR, $256
 // func loopBMI2(s *byte) int
 // Requires: BMI, BMI2, SSE, SSSE3
 TEXT ·loopBMI2(SB), NOSPLIT, $16-16
-	MOVQ   s+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   16(AX), R9
-	ADDQ   CX, R9
-	MOVQ   R9, (SP)
-	ADDQ   8(AX), CX
-	MOVQ   24(AX), DX
-	MOVQ   40(AX), R9
-	ADDQ   DX, R9
-	MOVQ   R9, 8(SP)
-	ADDQ   32(AX), DX
-	MOVQ   48(AX), BX
-	MOVQ   56(AX), SI
-	MOVQ   64(AX), DI
-	MOVL   $0x00000303, R10
-	MOVQ   (CX), R8
-	SHLXQ  SI, R8, R8
-	ORQ    R8, BX
-	BEXTRL R10, SI, R8
-	ADDQ   $0x07, CX
-	SUBQ   R8, CX
-	ORL    $0x38, SI
-	MOVQ   DI, R8
-	ANDQ   BX, R8
-	MOVL   72(AX)(R8*4), R8
+	MOVQ    s+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    16(AX), R9
+	ADDQ    CX, R9
+	MOVQ    R9, (SP)
+	ADDQ    8(AX), CX
+	MOVQ    24(AX), DX
+	MOVQ    40(AX), R9
+	ADDQ    DX, R9
+	MOVQ    R9, 8(SP)
+	ADDQ    32(AX), DX
+	MOVQ    48(AX), BX
+	MOVQ    56(AX), SI
+	MOVQ    64(AX), DI
+	MOVL    $0x00000303, R10
+	MOVQ    (CX), R8
+	SHLXQ   SI, R8, R8
+	ORQ     R8, BX
+	BEXTRL  R10, SI, R8
+	ADDQ    $0x07, CX
+	SUBQ    R8, CX
+	ORL     $0x38, SI
+	MOVQ    DI, R8
+	ANDQ    BX, R8
+	MOVL    72(AX)(R8*4), R8
+	PCALIGN $0x20
 
 turn:
 	CMPQ  CX, (SP)

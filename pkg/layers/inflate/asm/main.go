@@ -8,6 +8,7 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/buildtags"
 	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/ir"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -79,6 +80,7 @@ func main() {
 	refill()
 	preload()
 
+	align(32)
 	Label("turn")
 	CMPQ(in, inEnd)
 	JAE(LabelRef("room"))
@@ -303,4 +305,10 @@ func periods() (steps, shuffles Mem) {
 		}
 	}
 	return steps, shuffles
+}
+
+// align starts the next instruction at a multiple of n, as the front end likes
+// its loops. avo has no name for this directive.
+func align(n int) {
+	Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(uint64(n))}})
 }
