@@ -74,12 +74,12 @@ func (e *TrailingError) Error() string {
 
 func (e *TrailingError) Unwrap() error { return ErrHeader }
 
-// payload is how much a Reader decodes at a time for Read. Less costs speed, for
-// the history is moved more often, and more leaves the second-level cache.
+// payload is how much a Reader decodes at a time for Read. With less, the history
+// is moved more often; with much more, it leaves the second-level cache.
 const payload = 256 << 10
 
 // A Reader reads the contents of a gzip file: a member, or a row of them. It
-// holds 240 KiB, most of it from the first Read on; Reset keeps and reuses it.
+// holds 368 KiB, most of it from the first Read on; Reset keeps and reuses it.
 //
 // Contents that it has returned are tentative until it returns io.EOF, which
 // means that length and CRC-32 of every member have been found right.
