@@ -113,11 +113,53 @@ func TestTokenThatExpiresIsRenewedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.expire()
+	var all sync.WaitGroup // of the requests with the old token
+	all.Add(len(layers))
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "Bearer token-1" {
+			all.Done()
+			all.Wait()
+		}
+		return k.challenge(w, r)
+	}
 	if err := p.Fetch(t.Context(), r, st); err != nil {
 		t.Fatal(err)
 	}
 	if got := k.asked(); len(got) != 2 {
 		t.Fatalf("%d tokens for 8 layers at once, want a second one: %q", len(got), got)
+	}
+}
+
+func TestTokenServersSpeakDifferently(t *testing.T) {
+	withAuths(t, `{}`)
+	for name, c := range map[string]struct{ scope, answer, want string }{
+		"access_token instead of token": {"repository:app:pull", `{"access_token":"x"}`, "[repository:app:pull]"},
+		"both, and the same":            {"repository:app:pull", `{"access_token":"x","token":"x"}`, "[repository:app:pull]"},
+		"a scope of its own":            {"aws", `{"token":"x"}`, "[aws repository:app:pull]"},
+		"no scope":                      {"", `{"token":"x"}`, "[repository:app:pull]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, _ := multi()
+			var asked atomic.Value
+			realm := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Store(fmt.Sprint(r.URL.Query()["scope"]))
+				fmt.Fprint(w, c.answer)
+			}))
+			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Authorization") == "Bearer x" {
+					return false
+				}
+				w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+realm+`/token",scope="`+c.scope+`"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			if _, err := pull(t, hasty(t, Options{}), serve(t, s)+"/app", openStore(t, t.TempDir())); err != nil {
+				t.Fatal(err)
+			}
+			if asked.Load() != c.want {
+				t.Fatalf("asked for %v, want %s", asked.Load(), c.want)
+			}
+		})
 	}
 }
 
@@ -194,6 +236,23 @@ func TestHiddenRepositoryIsAskedForAgainWithCredentials(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+func TestRegistryIsAskedOnceHowToLogIn(t *testing.T) {
+	s := newShelf()
+	host := serve(t, s)
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/v2/" {
+			return true // 200: no need to
+		}
+		return false
+	}
+	withAuths(t, `{"auths":{"`+host+`":{"auth":"`+basicOf("me")+`"}}}`)
+	_, err := pull(t, hasty(t, Options{}), host+"/app", openStore(t, t.TempDir()))
+	var missing *NotFoundError
+	if !errors.As(err, &missing) || s.count("GET /v2/") != 1 {
+		t.Fatalf("after %q: %v", s.requests(), err)
 	}
 }
 
@@ -356,6 +415,35 @@ func TestIdentityTokenIsNotRedirected(t *testing.T) {
 	_, err := pull(t, hasty(t, Options{}), host+"/app", openStore(t, t.TempDir()))
 	if err == nil || posted.Load() != 1 {
 		t.Fatalf("posted %d times: %v", posted.Load(), err)
+	}
+}
+
+func TestTokenServersRedirectCarriesNoSecret(t *testing.T) {
+	var got *http.Request
+	c := &client{puller: hasty(t, Options{}), guard: &guard{homes: []string{"r.example:443"}}}
+	c.via = direct{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r })}
+	tr := &tokenTransport{c, mustURL(t, "https://auth.example/token")}
+	for _, target := range []string{"https://auth.example/token", "https://other.example/token", "https://auth.example:444/token"} {
+		t.Run(target, func(t *testing.T) {
+			home := target == "https://auth.example/token"
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				got = nil
+				req, err := http.NewRequest(method, target, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Authorization", "Basic x")
+				_, err = tr.RoundTrip(req)
+				switch {
+				case home && (err != nil || got.Header.Get("Authorization") == ""):
+					t.Fatalf("%s does not arrive with its secret: %v", method, err)
+				case !home && method == http.MethodGet && (err != nil || got.Header.Get("Authorization") != ""):
+					t.Fatalf("%s arrives with a secret: %v", method, err)
+				case !home && method == http.MethodPost && got != nil:
+					t.Fatalf("%s arrives", method)
+				}
+			}
+		})
 	}
 }
 

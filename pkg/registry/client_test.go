@@ -121,3 +121,46 @@ func TestRedirectsEnd(t *testing.T) {
 		t.Fatalf("error is %v", err)
 	}
 }
+
+func TestRedirectsThatAreRefused(t *testing.T) {
+	s, d := oneLayer(10)
+	host := serve(t, s)
+	for _, to := range []string{"file:///etc/passwd", "http://me:pw@" + host + "/x", "http://169.254.169.254/latest", "https:///x"} {
+		t.Run(to, func(t *testing.T) {
+			s.onBlob(d, func(n int, w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("Location", to)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+				return true
+			})
+			_, err := pull(t, hasty(t, Options{}), host+"/app", openStore(t, t.TempDir()))
+			var refused *RefusedError
+			if !errors.As(err, &refused) || strings.Contains(err.Error(), "dial") {
+				t.Fatalf("error is %v, want a RefusedError before anything is dialled", err)
+			}
+		})
+	}
+}
+
+func TestRequestsSayWhatTheyWant(t *testing.T) {
+	s, _, _ := multi()
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if got := r.Header.Get("User-Agent"); got != "peel/1" {
+			t.Errorf("User-Agent %q", got)
+		}
+		if got := r.Header.Values("Accept-Encoding"); len(got) != 0 {
+			t.Errorf("Accept-Encoding %q: the digest is of the bytes as they are", got)
+		}
+		want := ""
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			want = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, " +
+				"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+		}
+		if got := strings.Join(r.Header.Values("Accept"), "; "); got != want {
+			t.Errorf("%s: Accept %q", r.URL.Path, got)
+		}
+		return false
+	}
+	if _, err := pull(t, hasty(t, Options{UserAgent: "peel/1"}), serve(t, s)+"/app", openStore(t, t.TempDir())); err != nil {
+		t.Fatal(err)
+	}
+}

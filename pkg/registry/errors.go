@@ -78,6 +78,9 @@ type PlatformError struct {
 }
 
 func (e *PlatformError) Error() string {
+	if len(e.Have) == 0 {
+		return e.Reference + " has no image in it"
+	}
 	return fmt.Sprintf("%s has no image for %s, only for %s", e.Reference, e.Want, strings.Join(e.Have, ", "))
 }
 

@@ -2,9 +2,15 @@ package registry
 
 import (
 	"errors"
+	"io"
+	"io/fs"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"peel/pkg/progress"
 )
@@ -96,5 +102,77 @@ func TestWarningHeaderIsToldOnce(t *testing.T) {
 	}
 	if ws := events.all(progress.Warning); len(ws) != 1 || !strings.HasSuffix(ws[0].Message, ": moving soon") {
 		t.Fatalf("warnings %v", ws)
+	}
+}
+
+func TestWhenToTryAgain(t *testing.T) {
+	r, err := hasty(t, Options{}).repository(mustParse(t, "localhost:1/app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		err error
+		n   int
+		ok  bool
+		min time.Duration
+	}{
+		"a broken transfer":                  {&brokenError{io.ErrUnexpectedEOF}, 1, true, time.Millisecond},
+		"the fourth waits longer":            {&brokenError{io.ErrUnexpectedEOF}, 4, true, 8 * time.Millisecond},
+		"a limit with a time":                {&RateLimitError{RetryAfter: 7 * time.Second}, 1, true, 7 * time.Second},
+		"a quota with a short time":          {&RateLimitError{RetryAfter: 7 * time.Second, Quota: true}, 1, true, 7 * time.Second},
+		"a limit with too long a time":       {&RateLimitError{RetryAfter: time.Minute}, 1, false, 0},
+		"a quota":                            {&RateLimitError{Quota: true}, 1, false, 0},
+		"a limit without a time":             {&RateLimitError{}, 1, true, time.Millisecond},
+		"a limit without a time, once more":  {&RateLimitError{}, triesToResolve, false, 0},
+		"503":                                {&StatusError{Status: 503}, 1, true, time.Millisecond},
+		"501":                                {&StatusError{Status: 501}, 1, false, 0},
+		"404":                                {&NotFoundError{StatusError{Status: 404}}, 1, false, 0},
+		"a refusal":                          {&RefusedError{}, 1, false, 0},
+		"a full disk, which is no network's": {&fs.PathError{Op: "write", Err: syscall.ENOSPC}, 1, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, ok := r.again(t.Context(), c.err, c.n)
+			if ok != c.ok || d < c.min || ok && d > 2*c.min {
+				t.Fatalf("again %v after %v", ok, d)
+			}
+		})
+	}
+}
+
+func TestPassingFailures(t *testing.T) {
+	for name, c := range map[string]struct {
+		err     error
+		contact bool
+		want    bool
+	}{
+		"no such host":               {&net.DNSError{IsNotFound: true}, true, false},
+		"name server is busy":        {&net.DNSError{IsTemporary: true}, false, true},
+		"refused at first":           {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false, false},
+		"refused after it was there": {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, true, true},
+		"reset":                      {&net.OpError{Op: "read", Err: syscall.ECONNRESET}, false, true},
+		"timed out":                  {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, false, true},
+		"end of file":                {io.EOF, false, true},
+		"anything else":              {errors.New("malformed HTTP response"), true, false},
+	} {
+		if got := passing(c.err, c.contact); got != c.want {
+			t.Errorf("%s: passing %v", name, got)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	for in, want := range map[string]time.Duration{
+		"":                              0,
+		"120":                           2 * time.Minute,
+		"-1":                            0,
+		"soon":                          0,
+		"99999999999999999999":          0,
+		"Wed, 01 Jul 2026 12:00:30 GMT": 30 * time.Second,
+		"Wed, 01 Jul 2026 11:00:00 GMT": 0,
+	} {
+		if got := retryAfter(in, now); got != want {
+			t.Errorf("%q is %v, want %v", in, got, want)
+		}
 	}
 }

@@ -64,6 +64,7 @@ func TestRequestsReachNoFurtherInThanTheRegistry(t *testing.T) {
 		"loopback to another port":       {"localhost:5000", "127.0.0.1:5000", "localhost:5001", "127.0.0.1:5001", true},
 		"loopback to metadata":           {"localhost:5000", "127.0.0.1:5000", "x.example:80", "169.254.169.254:80", false},
 		"public and private to private":  {"r.example:443", "10.0.0.1:443 8.8.8.8:443", "cdn.example:443", "10.0.0.2:443", false},
+		"private and public to private":  {"r.example:443", "8.8.8.8:443 10.0.0.1:443", "cdn.example:443", "10.0.0.2:443", false},
 		"never dialled to private":       {"r.example:443", "", "cdn.example:443", "10.0.0.2:443", false},
 		"the registry itself, elsewhere": {"r.example:443", "8.8.8.8:443", "R.example:443", "10.0.0.1:443", true},
 		"through the user's proxy":       {"r.example:443", "", "proxy:3128", "10.0.0.1:3128", true},

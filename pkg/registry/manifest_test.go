@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,7 +61,7 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		"an index with a digest in capitals":      {i, edit(index, hex64, strings.ToUpper(hex64)), "invalid checksum"},
 		"an index with a negative size":           {i, edit(index, `"size":2`, `"size":-2`), "size -2"},
 		"an index with a huge manifest":           {i, edit(index, `"size":2`, `"size":4194305`), "more than the 4194304 bytes"},
-		"an index with nothing in it":             {i, `{"schemaVersion":2}`, "no image for linux/amd64"},
+		"an index with nothing in it":             {i, `{"schemaVersion":2}`, "has no image in it"},
 		"a huge manifest":                         {m, strings.Repeat(" ", maxManifest) + manifest, "more than the 4194304 bytes"},
 		"a huge config":                           {m, edit(manifest, `"size":2`, `"size":8388609`), "more than the 8388608 bytes"},
 		"a config of another kind":                {m, edit(manifest, "application/vnd.oci.image.config.v1+json", "application/vnd.cncf.helm.config.v1+json"), "artifact"},
@@ -147,5 +148,25 @@ func TestConfigIsChecked(t *testing.T) {
 				t.Fatalf("the config is in the store: %v", err)
 			}
 		})
+	}
+}
+
+func TestHugeManifestIsNotWaitedFor(t *testing.T) {
+	s := newShelf()
+	s.before = func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		w.Header().Set("Content-Length", fmt.Sprint(maxManifest+1))
+		w.(http.Flusher).Flush()
+		if r.Method == http.MethodGet {
+			<-r.Context().Done()
+		}
+		return true
+	}
+	p := hasty(t, Options{})
+	p.wait.stall = time.Second
+	_, err := p.Resolve(t.Context(), mustParse(t, serve(t, s)+"/app"), openStore(t, t.TempDir()))
+	var long *LengthError
+	if !errors.As(err, &long) || long.Max != maxManifest {
+		t.Fatalf("error is %v, want a LengthError", err)
 	}
 }

@@ -82,3 +82,26 @@ func TestImageWithoutIndexForAnotherPlatform(t *testing.T) {
 		t.Fatalf("warnings %v", ws)
 	}
 }
+
+func TestWhatLiesBesideImagesIsNotChosen(t *testing.T) {
+	amd64 := &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	const image = ocispec.MediaTypeImageManifest
+	for name, c := range map[string]struct {
+		d      ocispec.Descriptor
+		chosen bool
+	}{
+		"an image":                       {ocispec.Descriptor{MediaType: image, Platform: amd64}, true},
+		"an image without a platform":    {ocispec.Descriptor{MediaType: image}, true}, // the only one there is
+		"an attestation by annotation":   {ocispec.Descriptor{MediaType: image, Platform: amd64, Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest"}}, false},
+		"an attestation by its platform": {ocispec.Descriptor{MediaType: image, Platform: &ocispec.Platform{OS: "unknown", Architecture: "unknown"}}, false},
+		"another media type":             {ocispec.Descriptor{MediaType: "application/json", Platform: amd64}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := newChooser(*amd64).choose("app", &ocispec.Index{Manifests: []ocispec.Descriptor{c.d}})
+			var missing *PlatformError
+			if c.chosen != (err == nil) || !c.chosen && (!errors.As(err, &missing) || len(missing.Have) != 0) {
+				t.Fatalf("error is %v", err)
+			}
+		})
+	}
+}

@@ -81,6 +81,23 @@ func TestUpToDateCostsOneHead(t *testing.T) {
 	}
 }
 
+func TestNewIndexOfTheSameImageIsNotUpToDate(t *testing.T) {
+	s, amd64, _ := multi()
+	host, st := serve(t, s), openStore(t, t.TempDir())
+	if _, err := pull(t, hasty(t, Options{}), host+"/app", st); err != nil {
+		t.Fatal(err)
+	}
+	s.addIndex([]ocispec.Descriptor{amd64}, "latest")
+	s.requests()
+	r, err := pull(t, hasty(t, Options{}), host+"/app", st)
+	if err != nil || r.UpToDate {
+		t.Fatalf("up to date %v, %v", r.UpToDate, err)
+	}
+	if got := s.requests(); len(got) != 2 { // HEAD, and GET of the index
+		t.Fatalf("requests %q", got)
+	}
+}
+
 func TestMissingLayerIsNotUpToDate(t *testing.T) {
 	s, _, _ := multi()
 	host, root := serve(t, s), t.TempDir()

@@ -90,6 +90,11 @@ func TestAnswersToARange(t *testing.T) {
 			w.WriteHeader(206)
 			w.Write(b[have:2000])
 		}, []string{"bytes=1000-", "bytes=2000-"}},
+		"another total is not believed": {func(w http.ResponseWriter, b []byte) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 1000-%d/%d", len(b)-1, len(b)+1))
+			w.WriteHeader(206)
+			w.Write(b[have:])
+		}, []string{"bytes=1000-", ""}},
 		"416 starts over": {func(w http.ResponseWriter, b []byte) { w.WriteHeader(416) }, []string{"bytes=1000-", ""}},
 		"wrong bytes of an earlier attempt are fetched anew": {func(w http.ResponseWriter, b []byte) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes 1000-%d/%d", len(b)-1, len(b)))
@@ -275,6 +280,77 @@ func TestForeignURLsAreNotUsed(t *testing.T) {
 	var missing *NotFoundError
 	if !errors.As(err, &missing) || missing.Code != "BLOB_UNKNOWN" {
 		t.Fatalf("error is %v, want a NotFoundError", err)
+	}
+}
+
+func TestWrongRangeIsNotTakenIntoTheStore(t *testing.T) {
+	for name, span := range map[string]string{"another start": "500-4999/5000", "past the end": "1000-5000/*", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			s, d := oneLayer(5000)
+			b := s.blobs[d.Digest.String()]
+			st := openStore(t, t.TempDir())
+			leave(t, st, d, b[:1000])
+			s.onBlob(d, func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n == 1 {
+					w.Header().Set("Content-Range", "bytes "+span)
+					w.WriteHeader(206)
+				}
+				return n == 1
+			})
+			var events recorder
+			if _, err := pull(t, hasty(t, Options{Progress: events.add}), serve(t, s)+"/app", st); err != nil {
+				t.Fatal(err)
+			}
+			if es := events.all(progress.Retrying); len(es) != 1 || !strings.Contains(es[0].Message, "another range") {
+				t.Fatalf("events %+v", es)
+			}
+		})
+	}
+}
+
+func TestWholeBlobOfWrongBytesIsFetchedAnew(t *testing.T) {
+	s, d := oneLayer(5000)
+	st := openStore(t, t.TempDir())
+	leave(t, st, d, noise(9, 5000))
+	if _, err := pull(t, hasty(t, Options{}), serve(t, s)+"/app", st); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, st, d, s.blobs[d.Digest.String()])
+}
+
+func TestBrokenLineIsBorneAsLongAsItGetsSomewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		size, step int
+		ok         bool
+	}{
+		"a MiB at a time":      {12 << 20, 1 << 20, true},
+		"some bytes at a time": {12 << 10, 1 << 10, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, d := oneLayer(c.size)
+			b := s.blobs[d.Digest.String()]
+			s.onBlob(d, func(n int, w http.ResponseWriter, r *http.Request) bool {
+				from := 0
+				fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+				rest := b[from:]
+				w.Header().Set("Content-Length", fmt.Sprint(len(rest)))
+				if from > 0 {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(b)-1, len(b)))
+					w.WriteHeader(206)
+				}
+				w.Write(rest[:min(c.step, len(rest))])
+				w.(http.Flusher).Flush()
+				if len(rest) > c.step {
+					panic(http.ErrAbortHandler)
+				}
+				return true
+			})
+			p := hasty(t, Options{})
+			p.wait.backoff = time.Microsecond
+			if _, err := pull(t, p, serve(t, s)+"/app", openStore(t, t.TempDir())); c.ok != (err == nil) {
+				t.Fatalf("error is %v", err)
+			}
+		})
 	}
 }
 
