@@ -35,6 +35,7 @@ func (d *Decoder) pull() error {
 	}
 	b, err := d.src.ReadByte()
 	if err != nil {
+		d.bits, d.numBits = 0, 0 // used up, by what they are the beginning of
 		return err
 	}
 	d.bits |= uint64(b) << d.numBits
@@ -43,7 +44,7 @@ func (d *Decoder) pull() error {
 }
 
 // putBack gives whole bytes at hand back to the input. They are still in view:
-// a byte that was waited for leaves fewer than 8 bits over.
+// where a byte had to be waited for, fewer than 8 bits are left over.
 func (d *Decoder) putBack() {
 	d.src.pos -= int(d.numBits / 8)
 	d.numBits %= 8

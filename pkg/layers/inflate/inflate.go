@@ -112,6 +112,7 @@ func (d *Decoder) Decode(window []byte, pos int) (int, error) {
 	out := window[base:]
 	start := pos - base
 	end, err := d.blocks(out, start)
+	d.putBack()
 	d.total += uint64(end - start)
 	if err == io.EOF && d.stage != ended {
 		err = io.ErrUnexpectedEOF
@@ -156,7 +157,6 @@ func (d *Decoder) blocks(out []byte, pos int) (int, error) {
 // endBlock goes on to the next block, if there is one.
 func (d *Decoder) endBlock() error {
 	if d.final {
-		d.putBack()
 		d.stage = ended
 		return io.EOF
 	}
