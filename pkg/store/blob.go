@@ -95,7 +95,8 @@ func verify(d ocispec.Descriptor, b []byte) error {
 }
 
 // WriteBlob stores a small blob after checking it: *VerifyError where it is not
-// what d says. A blob that is stored already is no error.
+// what d says. A blob that is stored already is no error; one that is damaged is
+// written anew.
 func (s *Store) WriteBlob(ctx context.Context, d ocispec.Descriptor, b []byte) error {
 	if err := CheckDescriptor(d); err != nil {
 		return err
@@ -105,7 +106,14 @@ func (s *Store) WriteBlob(ctx context.Context, d ocispec.Descriptor, b []byte) e
 	}
 	in, err := s.Ingest(ctx, d)
 	if errors.Is(err, ErrExists) {
-		return nil
+		var damaged *VerifyError
+		if _, err := s.ReadBlob(d); !errors.As(err, &damaged) {
+			return err
+		}
+		if err := os.Remove(s.blobPath(d.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return s.WriteBlob(ctx, d, b)
 	}
 	if err != nil {
 		return err
