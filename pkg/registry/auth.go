@@ -183,7 +183,7 @@ func (r *repository) bearer(ctx context.Context, c challenge) (string, error) {
 	if err != nil {
 		return "", r.tokenError(ctx, realm, err)
 	}
-	if tok.RefreshToken != "" {
+	if tok.RefreshToken != "" && r.loggedIn() {
 		r.credentials.IdentityToken = tok.RefreshToken
 	}
 	if tok.AccessToken != "" {

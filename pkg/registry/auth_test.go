@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -277,6 +279,26 @@ func TestDockerHubCredentialsUnderAllTheirNames(t *testing.T) {
 	}
 	if r.lookUp(t.Context()); *r.credentials != (authn.AuthConfig{}) {
 		t.Fatal("another registry's credentials are used")
+	}
+}
+
+func TestCredentialHelperIsAsked(t *testing.T) {
+	s, _, _ := multi()
+	k := withTokens(t, s, "me")
+	host := serve(t, s)
+	withAuths(t, `{"credHelpers":{"`+host+`":"of-this-test"}}`)
+	bin := t.TempDir()
+	helper := filepath.Join(bin, "docker-credential-of-this-test")
+	writeFile(t, helper, "#!/bin/sh\nread url\nprintf '{\"ServerURL\":\"%s\",\"Username\":\"me\",\"Secret\":\"secret\"}' \"$url\"\n")
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	if _, err := pull(t, hasty(t, Options{}), host+"/app", openStore(t, t.TempDir())); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.asked(); len(got) != 1 || !strings.HasSuffix(got[0], "Basic "+basicOf("me")) {
+		t.Fatalf("token server is asked %q", got)
 	}
 }
 

@@ -119,6 +119,31 @@ func TestMissingLayerIsNotUpToDate(t *testing.T) {
 	}
 }
 
+func TestDamagedDocumentsAreFetchedAnew(t *testing.T) {
+	s, _, _ := multi()
+	host, st := serve(t, s), openStore(t, t.TempDir())
+	r, err := pull(t, hasty(t, Options{}), host+"/app", st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, id := range map[string]digest.Digest{"index": r.Image.Source, "manifest": r.Image.Descriptor.Digest, "config": r.Image.Manifest.Config.Digest} {
+		t.Run(what, func(t *testing.T) {
+			path := filepath.Join(st.Layout(), "blobs/sha256", id.Encoded())
+			good, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, path, strings.Repeat("\x00", len(good))) // as after a power cut
+			if _, err := pull(t, hasty(t, Options{}), host+"/app", st); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != string(good) {
+				t.Fatalf("the store has %q, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestDigestDecidesWhatIsPulled(t *testing.T) {
 	s, amd64, _ := multi()
 	host := serve(t, s)
