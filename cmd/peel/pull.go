@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -72,7 +73,7 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 		return err
 	}
 	defer ui.close()
-	o, err := f.options(ui.event)
+	o, err := f.options(announced(ui, ref))
 	if err != nil {
 		return err
 	}
@@ -83,18 +84,9 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 	defer st.Close()
 	p := registry.New(o)
 	defer p.Close()
-	r, err := p.Resolve(ctx, ref, st)
+	r, err := fetch(ctx, p, st, ref, nil)
 	if err != nil {
 		return err
-	}
-	if !r.UpToDate {
-		pulling(ui, ref)
-		if err := p.Fetch(ctx, r, st); err != nil {
-			return err
-		}
-		if err := st.Tag(ctx, ref.String(), r.Image); err != nil {
-			return err
-		}
 	}
 	ui.close()
 	pulled(ui, name, r)
@@ -104,13 +96,22 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 	return nil
 }
 
-// pulling prints the first line of a pull.
-func pulling(ui ui, ref registry.Reference) {
-	what := ref.Tag()
-	if what == "" {
-		what = ref.Digest().String()
+// announced passes events on to the ui, before the first layer's with the line
+// that a pull begins with.
+func announced(ui ui, ref registry.Reference) progress.Func {
+	announce := sync.OnceFunc(func() {
+		what := ref.Tag()
+		if what == "" {
+			what = ref.Digest().String()
+		}
+		ui.line("%s: Pulling from %s", what, ref.Path())
+	})
+	return func(e progress.Event) {
+		if e.Kind == progress.Queued {
+			announce()
+		}
+		ui.event(e)
 	}
-	ui.line("%s: Pulling from %s", what, ref.Path())
 }
 
 // pulled prints the last lines of a pull.
@@ -123,15 +124,36 @@ func pulled(ui ui, name string, r *registry.Remote) {
 	ui.line("Status: Downloaded newer image for %s", name)
 }
 
-// pullAnd fetches the layers of a resolved image and runs use beside it, which
-// may read them from blobs while they arrive. Only when both have succeeded does
-// the image get its name.
-func pullAnd(ctx context.Context, p *registry.Puller, st *store.Store, r *registry.Remote, name string, use func(context.Context, store.Follower) error) error {
+// fetch brings an image into the store and gives it its name. Beside that runs
+// use, unless it is nil, which may read layers from blobs while they arrive; the
+// name is given only when both have succeeded.
+func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registry.Reference,
+	use func(context.Context, *store.Image, store.Follower) error) (*registry.Remote, error) {
+	var r *registry.Remote
 	g, both := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.Fetch(both, r, st) })
-	g.Go(func() error { return use(both, st.Follow()) })
-	if err := g.Wait(); err != nil {
-		return err
+	begin := func(r *registry.Remote) {
+		if use != nil {
+			g.Go(func() error { return use(both, r.Image, st.Follow()) })
+		}
 	}
-	return st.Tag(ctx, name, r.Image)
+	if _, err := st.Resolve(ref.String()); err == nil {
+		// Probably nothing has changed, which one request tells.
+		if r, err = p.Resolve(ctx, ref, st); err != nil {
+			return nil, err
+		}
+		if r.UpToDate && use == nil {
+			return r, nil
+		}
+		begin(r)
+		g.Go(func() error { return p.Fetch(both, r, st) })
+	} else {
+		g.Go(func() (err error) {
+			r, err = p.Pull(both, ref, st, begin)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return r, st.Tag(ctx, ref.String(), r.Image)
 }

@@ -77,7 +77,7 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 		return err
 	}
 	defer ui.close()
-	ro, err := f.options(ui.event)
+	ro, err := f.options(announced(ui, req.ref))
 	if err != nil {
 		return err
 	}
@@ -112,13 +112,8 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
 		}
 	}
-	r, err := p.Resolve(ctx, req.ref, st)
-	if err != nil {
-		return err
-	}
-	pulling(ui, req.ref)
-	err = pullAnd(ctx, p, st, r, req.ref.String(), func(ctx context.Context, blobs store.Follower) error {
-		return unpackInto(ctx, blobs, r.Image, req)
+	r, err := fetch(ctx, p, st, req.ref, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
+		return unpackInto(ctx, blobs, img, req)
 	})
 	if err != nil {
 		return err

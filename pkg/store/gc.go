@@ -55,6 +55,9 @@ func (s *Store) Prune(ctx context.Context) (Pruned, error) {
 		if err := s.mark(d, keep, 0); err != nil {
 			return p, fmt.Errorf("image %s: %w", d.Annotations[ocispec.AnnotationRefName], err)
 		}
+		// The index that an image was chosen from: without it the next pull would
+		// have to fetch it to find that nothing has changed.
+		keep[digest.Digest(d.Annotations[annotationSource])] = true
 	}
 	err = p.sweep(ctx, filepath.Join(s.layout, "blobs", "sha256"), func(name string) bool {
 		return keep[digest.NewDigestFromEncoded(digest.SHA256, name)]

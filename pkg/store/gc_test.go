@@ -11,6 +11,11 @@ import (
 func TestPruneKeepsWhatANameLeadsTo(t *testing.T) {
 	s := open(t, t.TempDir())
 	kept, gone := testImage(t, s, "kept"), testImage(t, s, "gone")
+	index := describe([]byte("the index that it was chosen from"))
+	if err := s.WriteBlob(t.Context(), index, []byte("the index that it was chosen from")); err != nil {
+		t.Fatal(err)
+	}
+	kept.Source = index.Digest
 	for name, img := range map[string]*Image{"kept:1": kept, "kept:2": kept, "gone:1": gone} {
 		if err := s.Tag(t.Context(), name, img); err != nil {
 			t.Fatal(err)
@@ -29,7 +34,7 @@ func TestPruneKeepsWhatANameLeadsTo(t *testing.T) {
 	if err != nil || p.Blobs != 4 || p.Bytes != gone.Size()+3 { // manifest, config, layer, transfer
 		t.Fatalf("removed %+v, %v; the image had %d bytes", p, err, gone.Size())
 	}
-	if got, err := s.Resolve("kept:1"); err != nil || !s.Has(got.Manifest.Layers[0]) {
+	if got, err := s.Resolve("kept:1"); err != nil || !s.Has(got.Manifest.Layers[0]) || !s.Has(index) {
 		t.Fatalf("kept image: %v", err)
 	}
 	if s.Has(gone.Manifest.Layers[0]) || s.Has(gone.Descriptor) {
