@@ -54,7 +54,9 @@ func Start(ctx context.Context, dir string, o Options) (*Registry, error) {
 	r.cmd = exec.Command(program, "serve", config)
 	r.cmd.Dir = dir
 	r.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "OTEL_TRACES_EXPORTER=none"}
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us to handle
+	// Ctrl-C is for us to handle, and the registry does not outlive us. (The death
+	// signal is tied to the thread that starts it; Go keeps its threads.)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	log, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
