@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -45,6 +46,7 @@ func throughProxy(t *testing.T, ref string) (*proxy, string) {
 	p.arrived = sync.NewCond(&p.mu)
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: registry})
 	forward.ModifyResponse = p.pass
+	forward.ErrorLog = log.New(io.Discard, "", 0) // clients that go away are the subject
 	forward.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	s := httptest.NewServer(forward)
 	t.Cleanup(s.Close)

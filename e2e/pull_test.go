@@ -161,7 +161,7 @@ func TestOthersReadTheStore(t *testing.T) {
 	})
 	t.Run("crane", func(t *testing.T) {
 		to := strings.TrimSuffix(ref, "library/nginx:latest") + "from/peel:latest"
-		output(t, tool(t, "crane"), "push", "-q", images, to)
+		output(t, tool(t, "crane"), "push", images, to)
 		if got := strings.TrimSpace(output(t, tool(t, "crane"), "config", to)); !strings.Contains(got, "SIGQUIT") {
 			t.Errorf("pushes %s", got)
 		}
