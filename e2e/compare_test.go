@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"peel/e2e/tree"
@@ -34,6 +39,54 @@ func TestRootfsEqualsThatOfPeers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What image-spec layer.md says of cases that some tools refuse.
+func TestRareLayersFollowTheSpecification(t *testing.T) {
+	ref := published(t, "odd-rare")
+	rootfs := peelRootfs(t, ref, t.TempDir())
+	got := list(t, rootfs)
+	for path, want := range map[string]string{
+		"bin":              "symlink 0777 usr/bin", // not replaced by a directory that no entry names
+		"usr/bin/tool":     "file 0755 #!/bin/true",
+		"lower/target":     "file 0644 of a lower layer",
+		"lower/link":       "file 0644 of a lower layer",
+		"same-layer/after": "file 0644 new", // a whiteout hides nothing of its own layer
+		"twice":            "file 0600 second",
+		"same-layer":       "dir 0755 ",
+		"lower":            "dir 0755 ",
+		"usr":              "dir 0755 ",
+		"usr/bin":          "dir 0755 ",
+		".":                "dir 0755 ",
+	} {
+		e := got[path]
+		if e == nil {
+			t.Errorf("%s is missing", path)
+			continue
+		}
+		content := e.Target
+		if e.Type == "file" {
+			b, err := os.ReadFile(filepath.Join(rootfs, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			content = strings.TrimSpace(string(b))
+		}
+		if s := fmt.Sprintf("%s %04o %s", e.Type, e.Mode, content); s != want {
+			t.Errorf("%s is %q, want %q", path, s, want)
+		}
+		delete(got, path)
+	}
+	if len(got) > 0 {
+		t.Errorf("and there is more: %v", slices.Collect(maps.Keys(got)))
+	}
+	if links := list(t, rootfs)["lower/link"].Links; len(links) != 2 {
+		t.Errorf("lower/link is one of %q", links)
+	}
+	t.Run("umoci", func(t *testing.T) {
+		need(t, "skopeo")
+		compareExplained(t, "umoci", factsOf(t, image(t, "odd-rare")), list(t, rootfs), list(t, umociRootfs(t, ref, t.TempDir())))
+	})
 }
 
 // How an image is published does not change what comes out of it.

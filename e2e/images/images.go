@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/e2e/layout"
+	"peel/e2e/tars"
 )
 
 //go:embed *.go
@@ -167,18 +168,18 @@ func (c *Cache) Prune() error {
 	return err
 }
 
-// key names all that decides what the images hold: this package's source, where
-// the packages come from, and the machine's architecture.
+// key names all that decides what the images hold: the source that makes them,
+// where the packages come from, and the machine's architecture.
 func (c *Cache) key() string {
 	h := sha256.New()
-	files, _ := sources.ReadDir(".") // the embedded directory is always there
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), "_test.go") {
-			continue
+	for _, fs := range []embed.FS{sources, layout.Sources, tars.Sources} {
+		files, _ := fs.ReadDir(".") // an embedded directory is always there
+		for _, f := range files {
+			if !strings.HasSuffix(f.Name(), "_test.go") {
+				b, _ := fs.ReadFile(f.Name())
+				fmt.Fprintf(h, "%s %d\n%s", f.Name(), len(b), b)
+			}
 		}
-		b, _ := sources.ReadFile(f.Name())
-		fmt.Fprintf(h, "%s %d\n", f.Name(), len(b))
-		h.Write(b)
 	}
 	fmt.Fprintln(h, c.suite(), c.mirror(), runtime.GOARCH)
 	return hex.EncodeToString(h.Sum(nil))[:16]

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"peel/e2e/layout"
+	"peel/e2e/tars"
 )
 
 // multi is an index as BuildKit pushes it: a small image for each of two
@@ -24,11 +25,8 @@ func multi(ctx context.Context, _ *Cache, dst *layout.Dir) (ocispec.Descriptor, 
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		img := handmade{dst: dst, arch: arch}
-		if err := img.layer([]entry{dir("bin"), file("bin/hello", binary).mode(0o755), file("arch", arch+"\n")}); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		desc, err := img.image(ocispec.ImageConfig{Entrypoint: []string{"/bin/hello"}})
+		files := []tars.Entry{tars.Dir("bin"), tars.File("bin/hello", binary).Mode(0o755), tars.File("arch", arch+"\n")}
+		desc, err := tars.Image(dst, arch, ocispec.ImageConfig{Entrypoint: []string{"/bin/hello"}}, files)
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}

@@ -6,6 +6,7 @@ package layout
 
 import (
 	"crypto/sha256"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,11 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// Sources is this package, for those who keep what it made.
+//
+//go:embed *.go
+var Sources embed.FS
 
 // Docker's own media types (distribution's schema 2), which most of the images
 // on public hubs carried for years.

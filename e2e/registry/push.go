@@ -104,6 +104,9 @@ func (r *Registry) do(ctx context.Context, method, path, contentType string, bod
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+	if r.User != "" {
+		req.SetBasicAuth(r.User, r.Password)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err

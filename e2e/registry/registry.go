@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Options of Start. The zero value is an open registry.
@@ -26,9 +28,10 @@ type Options struct {
 type Registry struct {
 	// Addr is where it listens, "127.0.0.1:PORT".
 	Addr string
-	// Data is the root of its storage.
-	Data string
+	// User and Password, if set, are sent along by Push.
+	User, Password string
 
+	data string // the root of its storage
 	cmd  *exec.Cmd
 	done chan error
 }
@@ -40,7 +43,7 @@ func Start(ctx context.Context, dir string, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: run e2e/setup.sh", err)
 	}
-	r := &Registry{Data: filepath.Join(dir, "data"), done: make(chan error, 1)}
+	r := &Registry{data: filepath.Join(dir, "data"), done: make(chan error, 1)}
 	config := filepath.Join(dir, "config.yml")
 	if err := os.WriteFile(config, []byte(r.config(dir, o)), 0o600); err != nil {
 		return nil, err
@@ -84,6 +87,12 @@ func Start(ctx context.Context, dir string, o Options) (*Registry, error) {
 	}
 }
 
+// BlobPath is where the registry keeps a blob, for tests that damage it.
+func (r *Registry) BlobPath(d digest.Digest) string {
+	hex := d.Encoded()
+	return filepath.Join(r.data, "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+}
+
 // Stop ends the registry and waits until it is gone.
 func (r *Registry) Stop() error {
 	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -101,7 +110,7 @@ storage:
   filesystem: {rootdirectory: %q}
   delete: {enabled: true}
 http: {addr: "127.0.0.1:0", secret: e2e}
-`, r.Data)
+`, r.data)
 	if o.Htpasswd != "" {
 		c += fmt.Sprintf("auth: {htpasswd: {realm: e2e, path: %q}}\n", filepath.Join(dir, "htpasswd"))
 	}
