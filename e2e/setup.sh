@@ -20,6 +20,7 @@ tests="$demo
 	cc                                                 gcc
 	/usr/include/stdlib.h                              libc6-dev
 	crun                                               crun
+	fsck.erofs                                         erofs-utils
 	podman                                             podman
 	skopeo                                             skopeo
 "
