@@ -72,7 +72,7 @@ func (a *aligner) relocate(d *dir) error {
 	if err != nil {
 		return err
 	}
-	dest, err := a.makeAll(path)
+	dest, err := a.makeAll(path, d.attrs.times)
 	if err != nil {
 		return err
 	}
@@ -101,11 +101,11 @@ func (a *aligner) target(path string) ([]byte, error) {
 			continue
 		}
 		next := []byte(joinPath(string(at), string(comp)))
-		typ, target, err := a.lstat(string(next))
+		target, err := a.linkTo(string(next))
 		if err != nil {
 			return nil, err
 		}
-		if typ != unix.S_IFLNK {
+		if target == "" {
 			at = next
 			continue
 		}
@@ -120,9 +120,25 @@ func (a *aligner) target(path string) ([]byte, error) {
 	return at, nil
 }
 
+// linkTo is where the link at path leads, in the layer if that has an entry for
+// it, else in the result; empty if there is no link.
+func (a *aligner) linkTo(path string) (string, error) {
+	own, err := a.s.has(path)
+	if err != nil {
+		return "", err
+	}
+	if own {
+		parent, base := split([]byte(path))
+		target, err := a.s.linkAt(a.s.known(parent), base)
+		return string(target), err
+	}
+	_, target, err := a.lstat(path)
+	return target, err
+}
+
 // makeAll returns the layer's directory at path, made if need be; nil if the layer
 // has something else in its way.
-func (a *aligner) makeAll(path []byte) (*dir, error) {
+func (a *aligner) makeAll(path []byte, times [2]unix.Timespec) (*dir, error) {
 	at := a.s.tree.root
 	for rest := path; len(rest) > 0; {
 		var comp []byte
@@ -142,7 +158,7 @@ func (a *aligner) makeAll(path []byte) (*dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.attrs = attrs{mode: implicitMode, uid: a.s.caller.uid, gid: a.s.caller.gid, times: at.attrs.times}
+		d.attrs = attrs{mode: implicitMode, uid: a.s.caller.uid, gid: a.s.caller.gid, times: times}
 		// Its parent is finished, and may have handed down what finishDirs gave it.
 		if sub, err := a.s.openDir(d); err == nil {
 			err = errors.Join(removeXattrs(sub), unix.Fchown(sub, int(d.attrs.uid), int(d.attrs.gid)), unix.Fchmod(sub, implicitMode))

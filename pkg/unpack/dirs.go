@@ -19,6 +19,7 @@ type dir struct {
 	// explicit: the layer has an entry of its own for it, which attrs come from.
 	// Otherwise it is only there because something lies below it.
 	explicit bool
+	replaces bool // something that the layer had under the name before
 	gone     bool // removed, with all below it
 	// implicitBelow: some directory below is not explicit.
 	implicitBelow bool

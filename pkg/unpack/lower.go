@@ -2,7 +2,6 @@ package unpack
 
 import (
 	"errors"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -83,10 +82,10 @@ func joinPath(dir, name string) string {
 }
 
 // lstat returns the type of what the result has at path, 0 for nothing, and where
-// it leads if it is a link. path has no links but maybe the last.
+// it leads if it is a link. Below a link there is nothing: path is canonical.
 func (m *merger) lstat(path string) (typ uint32, target string, err error) {
 	f, err := m.root.Open(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return 0, "", nil
 	}
 	if err != nil {
@@ -108,12 +107,12 @@ func (m *merger) lstat(path string) (typ uint32, target string, err error) {
 // by one that lies below.
 func (s *stage) has(path string) (bool, error) {
 	parent, base := split([]byte(path))
-	d, err := s.known(parent)
-	if d == nil || err != nil {
-		return false, err
+	d := s.known(parent)
+	if d == nil {
+		return false, nil
 	}
 	if sub := s.tree.lookup(d, base); sub != nil {
-		return sub.explicit, nil
+		return sub.explicit || sub.replaces, nil
 	}
 	fd, err := s.tree.handle(d)
 	if err != nil {
@@ -127,14 +126,14 @@ func (s *stage) has(path string) (bool, error) {
 }
 
 // known is the layer's own directory at a clean path, no link followed, or nil.
-func (s *stage) known(path []byte) (*dir, error) {
+func (s *stage) known(path []byte) *dir {
 	at := s.tree.root
 	for rest := path; len(rest) > 0 && at != nil; {
 		var comp []byte
 		comp, rest = cut(rest)
 		at = s.tree.lookup(at, comp)
 	}
-	return at, nil
+	return at
 }
 
 // linkLower gives the hard links that waited their target in the result, before
@@ -142,11 +141,11 @@ func (s *stage) known(path []byte) (*dir, error) {
 // made in the layer's tree, and move with it.
 func (m *merger) linkLower(s *stage) error {
 	for _, l := range s.links {
+		if err := m.linkOne(s, l); err != nil {
+			return entryError(l.name, "link", err)
+		}
 		if l.dir.gone {
 			continue
-		}
-		if err := m.linkOne(s, l); err != nil {
-			return entryError(l.dir.join(l.name), "link", err)
 		}
 		if err := s.stamp(l.dir); err != nil {
 			return err
@@ -156,29 +155,33 @@ func (m *merger) linkLower(s *stage) error {
 }
 
 func (m *merger) linkOne(s *stage, l lowerLink) error {
+	parent, base := split([]byte(l.target))
+	from, err := m.root.Follow("/"+string(parent), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return ErrNoTarget
+	}
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	typ, err := typeAt(int(from.Fd()), string(base))
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return ErrNoTarget
+	case err != nil:
+		return err
+	case typ == unix.DT_DIR:
+		return ErrLinkToDirectory
+	case l.dir.gone || l.replaced:
+		return nil
+	}
 	to, err := s.tree.handle(l.dir)
 	if err != nil {
 		return err
 	}
-	parent, base := split([]byte(l.target))
-	from, err := m.root.Follow("/"+string(parent), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err == nil {
-		defer from.Close()
-		err = unix.Linkat(int(from.Fd()), string(base), to, l.name, 0)
-	}
-	switch {
-	case errors.Is(err, unix.EEXIST):
-		return nil // by a later entry of this layer, which counts
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-		return ErrNoTarget
-	case errors.Is(err, unix.EPERM):
-		if typ, statErr := typeAt(int(from.Fd()), string(base)); statErr == nil && typ == unix.DT_DIR {
-			return ErrLinkToDirectory
-		}
-	}
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
+	err = unix.Linkat(int(from.Fd()), string(base), to, l.base, 0)
+	if errors.Is(err, unix.EEXIST) {
+		return nil // by a later entry of the layer, which counts
 	}
 	return err
 }

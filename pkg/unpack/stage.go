@@ -35,7 +35,7 @@ type stage struct {
 
 	whiteouts []victim
 	links     []lowerLink
-	linkedTo  map[string]string // the target of each of links, by name
+	linkedTo  map[string]int // the last of links with that path
 	// modes is what directories get at the very end, by inode: with no privilege,
 	// one cannot work in a directory without w and x.
 	modes map[uint64]uint32

@@ -31,7 +31,7 @@ func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
 	if s.lastDir != nil && string(s.lastPath) == string(path) {
 		return s.lastDir, nil
 	}
-	d, err := s.walk(path, of)
+	d, _, err := s.walk(path, of)
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +43,9 @@ func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
 const maxLinks = 40
 
 // walk goes to the directory at path. A link of this layer is followed, in the
-// layer's tree as in a chroot. If of is nil, the directory must be there, else
-// walk returns nil.
-func (s *stage) walk(path []byte, of *attrs) (*dir, error) {
+// layer's tree as in a chroot. If of is nil, nothing is made: where the layer has
+// no such directory, walk returns nil and the path as far as its links resolve it.
+func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error) {
 	at, links := s.tree.root, 0
 	for rest := path; len(rest) > 0; {
 		var comp []byte
@@ -64,15 +64,15 @@ func (s *stage) walk(path []byte, of *attrs) (*dir, error) {
 			continue
 		}
 		if err := s.settled(at, comp); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		target, err := s.linkAt(at, comp)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if target != nil {
 			if links++; links > maxLinks {
-				return nil, unix.ELOOP
+				return nil, "", unix.ELOOP
 			}
 			if target[0] == '/' {
 				at = s.tree.root
@@ -81,17 +81,17 @@ func (s *stage) walk(path []byte, of *attrs) (*dir, error) {
 			continue
 		}
 		if of == nil {
-			return nil, nil
+			return nil, joinPath(at.join(string(comp)), string(clean(nil, rest))), nil
 		}
 		if at, err = s.mkdir(at, comp, implicitMode, false); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		at.attrs = attrs{mode: implicitMode, uid: s.caller.uid, gid: s.caller.gid, times: of.times}
 		for up := at.parent; up != nil && !up.implicitBelow; up = up.parent {
 			up.implicitBelow = true
 		}
 	}
-	return at, nil
+	return at, "", nil
 }
 
 // linkAt returns where the link at name leads, nil if there is none.
@@ -127,11 +127,25 @@ func (s *stage) mkdir(parent *dir, base []byte, mode uint32, explicit bool) (*di
 	}
 	made := mode&0o777 | 0o700
 	s.pathBuf = nul(s.pathBuf, string(base))
-	if err := again(fd, s.pathBuf, func() error { return mkdirat(fd, s.pathBuf, made) }); err != nil {
+	err = mkdirat(fd, s.pathBuf, made)
+	replaces := err == unix.EEXIST || s.isLinkedLater(parent, base)
+	if replaces {
+		// An earlier entry of this layer, not a directory, has hidden what lower
+		// layers have here. The new directory does not bring that back.
+		if err := s.whiteout(victim{dir: parent.path(), name: string(base)}); err != nil {
+			return nil, err
+		}
+	}
+	if err == unix.EEXIST {
+		if err = unlinkat(fd, s.pathBuf, 0); err == nil {
+			err = mkdirat(fd, s.pathBuf, made)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	d := s.tree.add(parent, string(base))
-	d.explicit, d.made = explicit, made&^s.caller.umask
+	d.explicit, d.replaces, d.made = explicit, replaces, made&^s.caller.umask
 	return d, nil
 }
 

@@ -197,10 +197,15 @@ func (st *staging) sweep() {
 
 // mkdir makes a directory in the staging directory and opens it, O_PATH.
 func (st *staging) mkdir(path string) (int, error) {
-	if err := unix.Mkdirat(st.fd(), path, 0o700); err != nil {
-		return -1, err
+	err := unix.Mkdirat(st.fd(), path, 0o700)
+	fd := -1
+	if err == nil {
+		fd, err = unix.Openat(st.fd(), path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
-	return unix.Openat(st.fd(), path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		err = fmt.Errorf("staging directory %s/%s: %w", st.name, path, err)
+	}
+	return fd, err
 }
 
 // publish renames tree to DIR: all of it appears, or nothing.

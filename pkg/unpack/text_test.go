@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/progress"
 	"peel/pkg/store"
 )
 
@@ -350,4 +352,18 @@ func unpackText(t testing.TB, layers ...string) (string, error) {
 		return "", err
 	}
 	return list(t, dir), nil
+}
+
+// warnings keeps the warnings among events.
+type warnings struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (w *warnings) add(e progress.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Kind == progress.Warning {
+		w.texts = append(w.texts, e.Message)
+	}
 }

@@ -123,7 +123,6 @@ type unpacker struct {
 	img     *store.Image
 	o       Options
 	merger  merger
-	root    string // where in the staging directory the rootfs grows
 }
 
 func (u *unpacker) run(ctx context.Context) error {
@@ -195,14 +194,13 @@ func (u *unpacker) layerError(i int, err error) error {
 
 // makeRoot makes the directory in which the rootfs grows, and the trash.
 func (u *unpacker) makeRoot() error {
-	u.root = "tree"
-	if u.o.Form == Bundle {
-		if err := unix.Mkdirat(u.staging.fd(), "tree", 0o700); err != nil {
-			return err
-		}
-		u.root = "tree/rootfs"
+	where := "tree"
+	root, err := u.staging.mkdir(where)
+	if err == nil && u.o.Form == Bundle {
+		unix.Close(root)
+		where = "tree/rootfs"
+		root, err = u.staging.mkdir(where)
 	}
-	root, err := u.staging.mkdir(u.root)
 	if err != nil {
 		return err
 	}
@@ -212,7 +210,7 @@ func (u *unpacker) makeRoot() error {
 			return err
 		}
 	}
-	u.merger = merger{caller: u.caller, root: beneath.New(os.NewFile(uintptr(root), u.root)), modes: map[uint64]uint32{}}
+	u.merger = merger{caller: u.caller, root: beneath.New(os.NewFile(uintptr(root), where)), modes: map[uint64]uint32{}}
 	u.merger.trash, err = u.staging.mkdir("trash")
 	return err
 }
@@ -246,16 +244,7 @@ func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, erro
 	}
 	defer turns.give()
 
-	where := u.root
-	if i > 0 {
-		where = strconv.Itoa(i)
-		fd, err := u.staging.mkdir(where)
-		if err != nil {
-			return nil, err
-		}
-		unix.Close(fd)
-	}
-	fd, err := unix.Openat(u.staging.fd(), where, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := u.treeOf(i)
 	if err != nil {
 		return nil, err
 	}
@@ -274,6 +263,14 @@ func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, erro
 	return s, nil
 }
 
+// treeOf opens the directory for layer i: the bottom one grows in the result's.
+func (u *unpacker) treeOf(i int) (int, error) {
+	if i > 0 {
+		return u.staging.mkdir(strconv.Itoa(i))
+	}
+	return unix.Openat(int(u.merger.root.File().Fd()), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
 // merge lays layer i over the result. The bottom layer is the result.
 func (u *unpacker) merge(i int, s *stage) error {
 	if i > 0 {
@@ -283,9 +280,7 @@ func (u *unpacker) merge(i int, s *stage) error {
 		u.merger.modes[inode] = mode
 	}
 	for _, l := range s.links {
-		if !l.dir.gone {
-			return entryError(l.dir.join(l.name), "link", ErrNoTarget)
-		}
+		return entryError(l.name, "link", ErrNoTarget)
 	}
 	return nil
 }
