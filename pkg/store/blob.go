@@ -27,6 +27,8 @@ func (s *Store) Has(d ocispec.Descriptor) bool {
 // Blob opens a stored blob, or one that is being ingested in this process: then
 // Read waits for bytes that have not arrived yet, and returns io.EOF only when
 // the blob's size and digest have been checked, and its *VerifyError otherwise.
+// Where a transfer starts over, what was read before may have been other bytes
+// than those checked: compare the DiffID.
 // A blob that is neither is ErrNotFound. Cancelling ctx ends a waiting Read.
 func (s *Store) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	return s.blob(ctx, d, false)
@@ -66,7 +68,13 @@ func (s *Store) blob(ctx context.Context, d ocispec.Descriptor, expected bool) (
 	return &followReader{ctx: ctx, store: s, digest: d.Digest, arrival: a}, nil
 }
 
-// ReadBlob returns a small blob, checked against d once more.
+// DamagedError reports a stored blob that is no longer what it was when it was
+// stored. WriteBlob repairs it.
+type DamagedError struct{ Digest digest.Digest }
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("blob %s: is damaged on disk", e.Digest) }
+
+// ReadBlob returns a small blob, checked against d once more: *DamagedError.
 func (s *Store) ReadBlob(d ocispec.Descriptor) ([]byte, error) {
 	if err := CheckDescriptor(d); err != nil {
 		return nil, err
@@ -81,7 +89,10 @@ func (s *Store) ReadBlob(d ocispec.Descriptor) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, verify(d, b)
+	if verify(d, b) != nil {
+		return nil, &DamagedError{d.Digest}
+	}
+	return b, nil
 }
 
 func verify(d ocispec.Descriptor, b []byte) error {
@@ -106,7 +117,7 @@ func (s *Store) WriteBlob(ctx context.Context, d ocispec.Descriptor, b []byte) e
 	}
 	in, err := s.Ingest(ctx, d)
 	if errors.Is(err, ErrExists) {
-		var damaged *VerifyError
+		var damaged *DamagedError
 		if _, err := s.ReadBlob(d); !errors.As(err, &damaged) {
 			return err
 		}

@@ -142,7 +142,11 @@ func (s *Store) mark(d ocispec.Descriptor, keep map[digest.Digest]bool, depth in
 // An open store holds the shared flock of ROOT/users, Prune the exclusive one.
 // So no blob is removed between its arrival and its name.
 func (s *Store) admit() error {
-	f, err := os.OpenFile(filepath.Join(s.root, "users"), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(s.root, "users")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		f, err = os.Open(path) // enough to read the store
+	}
 	if err != nil {
 		return err
 	}

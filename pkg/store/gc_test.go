@@ -77,9 +77,9 @@ func TestPruneStopsAtWhatItCannotRead(t *testing.T) {
 	if err := os.WriteFile(m, make([]byte, img.Descriptor.Size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var bad *VerifyError
+	var bad *DamagedError
 	if _, err := s.Prune(t.Context()); !errors.As(err, &bad) {
-		t.Fatalf("got %v, want a VerifyError", err)
+		t.Fatalf("got %v, want a DamagedError", err)
 	}
 	if !s.Has(img.Manifest.Layers[0]) {
 		t.Fatal("a layer of an unreadable manifest was removed")

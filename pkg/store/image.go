@@ -104,13 +104,27 @@ func parseManifest(d ocispec.Descriptor, b []byte) (*ocispec.Manifest, error) {
 	if err := CheckDescriptor(m.Config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
+	if len(m.Layers) > maxLayers {
+		return nil, fmt.Errorf("%d layers, the limit is %d", len(m.Layers), maxLayers)
+	}
+	sizes := map[digest.Digest]int64{}
 	for i, l := range m.Layers {
 		if err := CheckDescriptor(l); err != nil {
 			return nil, fmt.Errorf("layers[%d]: %w", i, err)
 		}
+		// A layer may come twice, but one of two sizes never arrives.
+		if size, twice := sizes[l.Digest]; twice && size != l.Size {
+			return nil, fmt.Errorf("layers[%d]: %s has %d bytes here and %d before", i, l.Digest, l.Size, size)
+		}
+		sizes[l.Digest] = l.Size
 	}
 	return &m, nil
 }
+
+// maxLayers of an image. A manifest of the size that registries accept has room
+// for tens of thousands, each of which costs whoever unpacks it open files.
+// Builders stop at 127, which was once the kernel's bound.
+const maxLayers = 1024
 
 func present(raw json.RawMessage) bool {
 	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))

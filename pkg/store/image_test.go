@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	okM  = `{"schemaVersion":2,"config":{"digest":"sha256:` + hexA + `","size":2},"layers":[{"digest":"sha256:` + hexA + `","size":1}]}`
-	okC  = `{"rootfs":{"type":"layers","diff_ids":["sha256:` + hexA + `"]}}`
+	hexA  = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	okM   = `{"schemaVersion":2,"config":{"digest":"sha256:` + hexA + `","size":2},"layers":[` + layer + `]}`
+	layer = `{"digest":"sha256:` + hexA + `","size":1}`
+	okC   = `{"rootfs":{"type":"layers","diff_ids":["sha256:` + hexA + `"]}}`
 )
 
 func TestNewImageRefuses(t *testing.T) {
@@ -28,6 +29,9 @@ func TestNewImageRefuses(t *testing.T) {
 		"an unknown algorithm":        {strings.Replace(okM, "sha256", "md5", 1), okC, "not a sha256 digest"},
 		"sha512":                      {strings.Replace(okM, "sha256:"+hexA, "sha512:"+hexA+hexA, 1), okC, "not a sha256 digest"},
 		"a negative size":             {strings.Replace(okM, `"size":1`, `"size":-1`, 1), okC, "layers[0]: size -1"},
+		"a layer that comes twice":    {strings.Replace(okM, layer, layer+","+layer, 1), strings.Replace(okC, `[`, `["sha256:`+hexA+`",`, 1), ""},
+		"a layer of two sizes":        {strings.Replace(okM, layer, layer+","+strings.Replace(layer, `1}`, `9}`, 1), 1), okC, "layers[1]: sha256:" + hexA + " has 9 bytes here and 1 before"},
+		"more layers than can be":     {strings.Replace(okM, layer, layer+strings.Repeat(","+layer, maxLayers), 1), okC, "1025 layers, the limit is 1024"},
 		"more diff_ids than layers":   {okM, strings.Replace(okC, `[`, `["sha256:`+hexA+`",`, 1), "2 diff_ids for 1 layers"},
 		"fewer diff_ids than layers":  {okM, `{}`, "0 diff_ids for 1 layers"},
 		"a DiffID that is no digest":  {okM, strings.Replace(okC, hexA, "x", 1), "diff_ids[0]"},

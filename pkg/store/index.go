@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -73,12 +74,7 @@ func (s *Store) Images() ([]*Image, error) {
 		}
 		imgs = append(imgs, img)
 	}
-	slices.SortFunc(imgs, func(a, b *Image) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(imgs, func(a, b *Image) int { return strings.Compare(a.Name, b.Name) })
 	return imgs, errors.Join(errs...)
 }
 
@@ -116,6 +112,16 @@ func indexOf(idx *ocispec.Index, name string) int {
 	})
 }
 
+// IndexError reports an index.json that cannot be parsed, which is nothing that
+// a Store has written.
+type IndexError struct {
+	Path string
+	Err  error
+}
+
+func (e *IndexError) Error() string { return fmt.Sprintf("store: %s: %v", e.Path, e.Err) }
+func (e *IndexError) Unwrap() error { return e.Err }
+
 func (s *Store) indexPath() string { return filepath.Join(s.layout, ocispec.ImageIndexFile) }
 
 func (s *Store) readIndex() (*ocispec.Index, error) {
@@ -125,7 +131,7 @@ func (s *Store) readIndex() (*ocispec.Index, error) {
 	}
 	var idx ocispec.Index
 	if err := json.Unmarshal(b, &idx); err != nil {
-		return nil, fmt.Errorf("store: %s: %w", s.indexPath(), err)
+		return nil, &IndexError{s.indexPath(), err}
 	}
 	return &idx, nil
 }
@@ -134,7 +140,7 @@ func (s *Store) readIndex() (*ocispec.Index, error) {
 func (s *Store) editIndex(ctx context.Context, edit func(*ocispec.Index) error) error {
 	unlock, err := s.lockIndex(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("store: %w", err)
 	}
 	defer unlock()
 	idx, err := s.readIndex()
@@ -150,11 +156,11 @@ func (s *Store) editIndex(ctx context.Context, edit func(*ocispec.Index) error) 
 func (s *Store) lockIndex(ctx context.Context) (unlock func() error, err error) {
 	f, err := os.OpenFile(filepath.Join(s.root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, err
 	}
 	if err := lock(ctx, f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, err
 	}
 	return f.Close, nil
 }
@@ -169,9 +175,9 @@ func (s *Store) writeIndex(idx *ocispec.Index) error {
 
 func (s *Store) initLayout() error {
 	marker := filepath.Join(s.layout, ocispec.ImageLayoutFile)
-	if _, err := os.Lstat(marker); err == nil {
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	_, markerErr := os.Lstat(marker)
+	_, indexErr := os.Lstat(s.indexPath())
+	if err := errors.Join(markerErr, indexErr); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	unlock, err := s.lockIndex(context.Background())
@@ -189,7 +195,7 @@ func (s *Store) initLayout() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(marker, b) // last: its presence says that the rest is there
+	return writeFile(marker, b) // last, as other tools take it for the sign of a layout
 }
 
 // writeFile gives path new content in one step that a crash or a power cut
@@ -203,6 +209,7 @@ func writeFile(path string, b []byte) error {
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
+		os.Remove(f.Name())
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {

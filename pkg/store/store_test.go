@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -391,6 +392,26 @@ func TestABrokenImageDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
+func TestDamagedSmallBlobIsNotReadButWrittenAnew(t *testing.T) {
+	s, d := open(t, t.TempDir()), describe(blob)
+	if err := s.WriteBlob(t.Context(), d, blob); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.blobPath(d.Digest), bytes.ToUpper(blob), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamagedError
+	if b, err := s.ReadBlob(d); !errors.As(err, &damaged) || damaged.Digest != d.Digest || b != nil {
+		t.Fatalf("read %q, %v, want a DamagedError", b, err)
+	}
+	if err := s.WriteBlob(t.Context(), d, blob); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.ReadBlob(d); err != nil || !bytes.Equal(b, blob) {
+		t.Fatalf("written anew, read %q, %v", b, err)
+	}
+}
+
 func TestDropDamagedRemovesWhatNoLongerMatches(t *testing.T) {
 	s := open(t, t.TempDir())
 	img := testImage(t, s, "a layer")
@@ -427,5 +448,55 @@ func TestNobodyElseGetsIn(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestReadOnlyStoreCanBeRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs to mount: not root")
+	}
+	root := t.TempDir()
+	s := open(t, root)
+	if err := s.Tag(t.Context(), "x:1", testImage(t, s, "x")); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
+		t.Skip("needs to mount:", err)
+	}
+	defer unix.Unmount(root, unix.MNT_DETACH)
+	if err := unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		t.Skip("needs to mount:", err)
+	}
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Resolve("x:1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Ingest(t.Context(), describe(blob)); !errors.Is(err, unix.EROFS) {
+		t.Fatalf("Ingest: %v, want EROFS", err)
+	}
+}
+
+func TestIndexThatIsLostOrSpoiled(t *testing.T) {
+	root := t.TempDir()
+	open(t, root).Close()
+	index := filepath.Join(root, "images", "index.json")
+	if err := os.Remove(index); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, root)
+	if imgs, err := s.Images(); err != nil || len(imgs) != 0 {
+		t.Fatalf("lost index: %v, %v", imgs, err)
+	}
+	if err := os.WriteFile(index, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var spoiled *IndexError
+	if _, err := s.Images(); !errors.As(err, &spoiled) || spoiled.Path != index {
+		t.Fatalf("spoiled index: %v, want an IndexError", err)
 	}
 }
