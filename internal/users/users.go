@@ -42,7 +42,16 @@ type SyntaxError struct {
 	Reason string
 }
 
-func (e *SyntaxError) Error() string { return fmt.Sprintf("user %q: %s", e.User, e.Reason) }
+func (e *SyntaxError) Error() string { return fmt.Sprintf("user %s: %s", quote(e.User), e.Reason) }
+
+// quote makes a name from an image fit for a line of text.
+func quote(name string) string {
+	const longest = 100
+	if len(name) > longest {
+		name = name[:longest] + "..."
+	}
+	return strconv.Quote(name)
+}
 
 // UnknownError is a name that the image's file does not have.
 type UnknownError struct {
@@ -51,7 +60,7 @@ type UnknownError struct {
 }
 
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("%q is not in the image's %s", e.Name, e.File)
+	return fmt.Sprintf("%s is not in the image's %s", quote(e.Name), e.File)
 }
 
 // Lookup resolves a user string in the file system below root. No string is root; a number without an entry is itself, with group 0.
@@ -144,7 +153,7 @@ func word(user, s string) (id uint32, isID bool, err error) {
 	case strings.Trim(s, "0123456789") == "":
 		// Nobody agrees on what a leading zero means.
 		if id, isID = parseID(s); !isID || len(s) > 1 && s[0] == '0' {
-			return 0, false, &SyntaxError{user, fmt.Sprintf("%s is no id from 0 to %d", s, maxID)}
+			return 0, false, &SyntaxError{user, fmt.Sprintf("%s is no id from 0 to %d", quote(s), maxID)}
 		}
 		return id, true, nil
 	case s[0] == '+' || s[0] == '-':

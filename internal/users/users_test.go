@@ -239,3 +239,14 @@ func FuzzLookup(f *testing.F) {
 		}
 	})
 }
+
+func TestErrorsAreShortWhateverTheImageHolds(t *testing.T) {
+	for name, long := range map[string]string{
+		"a name": strings.Repeat("x", 1<<20), "a number": strings.Repeat("9", 1<<20), "two colons": "a:b:" + strings.Repeat("\x1b", 1<<20),
+	} {
+		_, err := lookup(rootfs(t, nil), long)
+		if err == nil || len(err.Error()) > 1000 || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%s: %.200q", name, fmt.Sprint(err))
+		}
+	}
+}

@@ -30,14 +30,39 @@ func annotations(img ocispec.Image, warn func(string)) map[string]string {
 	}
 	set("stopSignal", img.Config.StopSignal)
 	set("exposedPorts", strings.Join(slices.Sorted(maps.Keys(img.Config.ExposedPorts)), ","))
+	left := map[string][]string{} // labels by the reason to leave them out
 	for _, label := range slices.Sorted(maps.Keys(img.Config.Labels)) {
 		if reason := unsafeLabel(label); reason == "" {
 			a[label] = img.Config.Labels[label]
-		} else if warn != nil {
-			warn(fmt.Sprintf("label %q is left out of the annotations: %s", label, reason))
+		} else {
+			left[reason] = append(left[reason], label)
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(left)) {
+		if warn != nil {
+			warn(fmt.Sprintf("left out of the annotations, as %s: label %s", reason, some(left[reason])))
 		}
 	}
 	return a
+}
+
+// some names a few of what an image may have thousands of, each of any length.
+func some(labels []string) string {
+	const most, longest = 3, 100
+	var b strings.Builder
+	for i, l := range labels[:min(len(labels), most)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if len(l) > longest {
+			l = l[:longest] + "..."
+		}
+		fmt.Fprintf(&b, "%q", l)
+	}
+	if more := len(labels) - most; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
 }
 
 // steering are the prefixes of annotations that do not describe a container but

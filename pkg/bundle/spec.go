@@ -13,6 +13,7 @@
 package bundle
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -52,8 +53,7 @@ type Options struct {
 	// supplementary groups. It goes with mappings.
 	Unprivileged bool
 
-	// Warn, unless nil, is told of each label of the image that does not become
-	// an annotation.
+	// Warn, unless nil, is told of what the image asks for and does not get.
 	Warn func(message string)
 }
 
@@ -159,7 +159,11 @@ func env(c ocispec.ImageConfig, home, hostname string, o Options) []string {
 	if o.Terminal {
 		vars = append(vars, "TERM=xterm")
 	}
-	vars = override(override(vars, c.Env), o.Env)
+	image := slices.DeleteFunc(slices.Clone(c.Env), impossible)
+	if n := len(c.Env) - len(image); n > 0 && o.Warn != nil {
+		o.Warn(fmt.Sprintf("left out of the environment, as no program can be given it: %d of the image's variables", n))
+	}
+	vars = override(override(vars, image), o.Env)
 	if home == "" {
 		home = "/"
 	}
@@ -168,6 +172,10 @@ func env(c ocispec.ImageConfig, home, hostname string, o Options) []string {
 	}
 	return vars
 }
+
+// impossible is a variable that execve(2) cannot pass on, or getenv(3) not find: with
+// it, runtimes run nothing.
+func impossible(v string) bool { return strings.HasPrefix(v, "=") || strings.Contains(v, "\x00") }
 
 // override puts variables over others of the same name. One without "=" takes the
 // name away; it could not be passed on either.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -138,6 +139,7 @@ func TestEnv(t *testing.T) {
 		{"HOME is the user's", "nginx", nil, Options{}, []string{path, "HOSTNAME=peel", "HOME=/var/cache/nginx"}},
 		{"HOME of a user without an entry", "4711", nil, Options{}, []string{path, "HOSTNAME=peel", "HOME=/"}},
 		{"the image's go over the defaults, in their place", "", []string{"A=1", "PATH=/bin", "HOME=/h"}, Options{}, []string{"PATH=/bin", "HOSTNAME=peel", "A=1", "HOME=/h"}},
+		{"what no program can be given is left out", "", []string{"A=x\x00y", "=x", "\x00", "B=2"}, Options{}, []string{path, "HOSTNAME=peel", "B=2", "HOME=/root"}},
 		{"the caller's go over the image's", "", []string{"A=1", "B=2"}, Options{Env: []string{"B=3", "A", "C="}}, []string{path, "HOSTNAME=peel", "B=3", "C=", "HOME=/root"}},
 		{"a name without a value takes the default away", "", []string{"PATH"}, Options{}, []string{"HOSTNAME=peel", "HOME=/root"}},
 		{"values may hold anything", "", []string{"A=b=c\nd"}, Options{}, []string{path, "HOSTNAME=peel", "A=b=c\nd", "HOME=/root"}},
@@ -210,8 +212,24 @@ func TestAnnotations(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if len(warnings) != 5 {
-		t.Errorf("%q", warnings)
+	wantWarnings := []string{
+		`left out of the annotations, as it has no name: label ""`,
+		`left out of the annotations, as it would steer the runtime: label "cdi.k8s.io/x", "org.criu.config", "org.systemd.property.ExecStart" and 1 more`,
+	}
+	if !slices.Equal(warnings, wantWarnings) {
+		t.Errorf("%q, want %q", warnings, wantWarnings)
+	}
+}
+
+func TestWarningsAreShortWhateverTheImageHolds(t *testing.T) {
+	img := ocispec.Image{Config: ocispec.ImageConfig{Labels: map[string]string{}, Env: []string{"=x"}}}
+	for i := range 1000 {
+		img.Config.Labels[fmt.Sprintf("run.oci.%d.\x1b%s", i, strings.Repeat("x", 10000))] = ""
+	}
+	var all string
+	mustSpec(t, img, Options{Warn: func(s string) { all += s + "\n" }})
+	if len(all) > 1000 || strings.Count(all, "\n") != 2 || strings.Contains(all, "\x1b") {
+		t.Errorf("%d bytes: %.300q", len(all), all)
 	}
 }
 
