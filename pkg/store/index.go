@@ -127,7 +127,7 @@ func (s *Store) indexPath() string { return filepath.Join(s.layout, ocispec.Imag
 func (s *Store) readIndex() (*ocispec.Index, error) {
 	b, err := os.ReadFile(s.indexPath())
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, &Error{err}
 	}
 	var idx ocispec.Index
 	if err := json.Unmarshal(b, &idx); err != nil {
@@ -140,7 +140,7 @@ func (s *Store) readIndex() (*ocispec.Index, error) {
 func (s *Store) editIndex(ctx context.Context, edit func(*ocispec.Index) error) error {
 	unlock, err := s.lockIndex(ctx)
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return &Error{err}
 	}
 	defer unlock()
 	idx, err := s.readIndex()
@@ -150,7 +150,10 @@ func (s *Store) editIndex(ctx context.Context, edit func(*ocispec.Index) error) 
 	if err := edit(idx); err != nil {
 		return err
 	}
-	return s.writeIndex(idx)
+	if err := s.writeIndex(idx); err != nil {
+		return &Error{err}
+	}
+	return nil
 }
 
 func (s *Store) lockIndex(ctx context.Context) (unlock func() error, err error) {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"os"
@@ -42,7 +41,7 @@ func (s *Store) Ingest(ctx context.Context, d ocispec.Descriptor) (*Ingest, erro
 		}
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, err
+			return nil, &Error{err}
 		}
 		if err := lock(ctx, f); err != nil {
 			f.Close()
@@ -149,6 +148,9 @@ func (in *Ingest) Write(p []byte) (int, error) {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = errors.Join(err, in.drop())
 	}
+	if err != nil {
+		err = &Error{err}
+	}
 	return n, err
 }
 
@@ -170,7 +172,7 @@ func (in *Ingest) Commit() error {
 		return errors.Join(bad, in.drop())
 	}
 	if err := os.Rename(in.file.Name(), s.blobPath(in.desc.Digest)); err != nil {
-		return fmt.Errorf("blob %s: %w", in.desc.Digest, err)
+		return &Error{err}
 	}
 	in.arrival.end(nil)
 	delete(s.arrivals, in.desc.Digest)

@@ -47,6 +47,13 @@ func (e *VerifyError) Error() string {
 	return fmt.Sprintf("blob %s: content is %s", e.Want.Digest, e.GotDigest)
 }
 
+// Error is a failure of the store's own files: no room, no permission, no
+// directory.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return "store: " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
 // Store is an open store. It may be used by several goroutines, and by several
 // processes at once.
 type Store struct {
@@ -64,20 +71,20 @@ type Store struct {
 func Open(root string) (*Store, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
-		return nil, err
+		return nil, &Error{err}
 	}
 	s := &Store{root: root, layout: filepath.Join(root, "images"), arrivals: map[digest.Digest]*arrival{}}
 	for _, dir := range []string{filepath.Join(s.layout, "blobs", "sha256"), filepath.Join(s.layout, "ingest")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
+			return nil, &Error{err}
 		}
 	}
 	if err := s.admit(); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, &Error{err}
 	}
 	if err := s.initLayout(); err != nil {
 		s.Close()
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, &Error{err}
 	}
 	return s, nil
 }
