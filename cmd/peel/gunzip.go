@@ -66,8 +66,8 @@ func (a *app) gunzip(ctx context.Context, req gunzipRequest) error {
 	case req.test, req.list:
 		out, err := decompress(io.Discard, in, name)
 		if err == nil && req.list {
-			fmt.Fprintf(a.stdout, "%12s %12s %6s  %s\n", "COMPRESSED", "SIZE", "SAVED", "FILE")
-			fmt.Fprintf(a.stdout, "%12d %12d %5.1f%%  %s\n", in.n, out, saved(in.n, out), name)
+			_, err = fmt.Fprintf(a.stdout, "%12s %12s %6s  %s\n%12d %12d %5.1f%%  %s\n",
+				"COMPRESSED", "SIZE", "SAVED", "FILE", in.n, out, saved(in.n, out), name)
 		}
 		return err
 	case req.output == "" || req.output == "-":

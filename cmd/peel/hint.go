@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"strings"
 	"syscall"
 
+	"peel/internal/users"
 	"peel/pkg/registry"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
@@ -56,6 +56,8 @@ func registryHint(err error) string {
 		return fmt.Sprintf("the stored login for %s does not allow this; check the name, or 'docker login %[1]s' as another user", unauthorized.Registry)
 	case errors.As(err, &unauthorized):
 		return fmt.Sprintf("check the name; if the repository is private, 'docker login %s' or 'podman login --compat-auth-file ~/.docker/config.json %[1]s'", unauthorized.Registry)
+	case errors.As(err, &notFound) && strings.HasPrefix(notFound.Object, "blob "):
+		return "the registry has the image's manifest and not all of its blobs: ask its publisher to push it again"
 	case errors.As(err, &notFound):
 		return "check the name and the tag"
 	case errors.As(err, &limited) && limited.Quota && !limited.LoggedIn:
@@ -81,20 +83,43 @@ func registryHint(err error) string {
 }
 
 func localHint(err error) string {
-	var noBundle notBundleError
+	var (
+		noBundle notBundleError
+		unknown  unknownImageError
+		damaged  *store.DamagedError
+		index    *store.IndexError
+		disk     *store.Error
+		layer    *unpack.LayerError
+		space    *unpack.SpaceError
+	)
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	switch {
 	case errors.Is(err, unpack.ErrNotEmpty):
 		return "choose another directory, or --force to replace this one"
+	case errors.Is(err, unpack.ErrNotDirectory), errors.Is(err, unpack.ErrMountPoint):
+		return "choose another directory, which need not be there yet"
 	case errors.Is(err, store.ErrInUse):
 		return "wait for the other peel to end, then run the command again"
 	case errors.As(err, &noBundle):
 		return "if it is a root file system itself, say so with --rootfs"
+	case errors.As(err, &unknown):
+		return "'peel images' lists those that are"
+	case errors.As(err, &damaged):
+		return "pull the image again to repair it, or remove it with 'peel rmi'"
+	case errors.As(err, &index):
+		return fmt.Sprintf("remove %s: images lose their names, which a pull gives back without fetching their layers again", index.Path)
 	case errors.Is(err, store.ErrNotFound):
 		return "fetch it with 'peel pull'"
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.As(err, &disk) && full:
 		return "make room, or keep the store elsewhere with --root DIR or PEEL_ROOT"
-	case errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "store: "):
+	case errors.As(err, &disk):
 		return "choose a store of your own with --root DIR or PEEL_ROOT"
+	case errors.As(err, &space), errors.As(err, &layer) && full:
+		return "make room, or unpack to another file system"
+	case full:
+		return "make room"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "allow more open files, as 'ulimit -n 4096' does"
 	}
 	return ""
 }
@@ -105,19 +130,25 @@ func imageHint(err error) string {
 		mediaType *registry.MediaTypeError
 		length    *registry.LengthError
 		invalid   *store.InvalidError
-		layer     *unpack.LayerError
 		limit     *unpack.LimitError
-		space     *unpack.SpaceError
+		syntax    *users.SyntaxError
+		unknown   *users.UnknownError
+		file      *users.FileError
+		platform  *registry.PlatformError
+		pull      pullError
 	)
 	switch {
-	case errors.As(err, &space):
-		return "make room, or unpack to another file system"
 	case errors.As(err, &limit):
 		return "the image is larger than any sound one; do not trust it"
-	case errors.As(err, &mediaType), errors.As(err, &length), errors.As(err, &invalid), errors.As(err, &layer), errors.Is(err, registry.ErrSchema1):
+	case errors.As(err, &syntax), errors.As(err, &unknown), errors.As(err, &file):
+		return "the image does not say whom to run as; --rootfs unpacks it without a config.json"
+	case errors.As(err, &mediaType), errors.As(err, &length), errors.As(err, &invalid), errors.As(err, &platform),
+		contentAtFault(err), errors.Is(err, registry.ErrSchema1):
 		return "the image itself is at fault: try another tag, or ask its publisher to push it again"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection broke off again and again; run the same command again to go on from there"
+	case errors.As(err, &pull):
+		return "check the registry's name; if it is right, try again later, or ask who runs it"
 	}
 	return ""
 }

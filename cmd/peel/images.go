@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -35,13 +37,15 @@ func newImagesCommand(a *app) *cobra.Command {
 					return short(d)
 				}
 			}
+			var list bytes.Buffer
 			if quiet {
 				for _, img := range imgs {
-					fmt.Fprintln(a.stdout, id(img))
+					fmt.Fprintln(&list, id(img))
 				}
-				return broken
+				_, err := list.WriteTo(a.stdout)
+				return errors.Join(err, broken)
 			}
-			w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
+			w := tabwriter.NewWriter(&list, 0, 0, 3, ' ', 0)
 			header := []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}
 			if digests {
 				header = append(header[:2], append([]string{"DIGEST"}, header[2:]...)...)
@@ -57,7 +61,8 @@ func newImagesCommand(a *app) *cobra.Command {
 				fmt.Fprintln(w, strings.Join(row, "\t"))
 			}
 			w.Flush()
-			return broken
+			_, err = list.WriteTo(a.stdout)
+			return errors.Join(err, broken)
 		},
 	}
 	flags := cmd.Flags()
@@ -71,7 +76,7 @@ func newImagesCommand(a *app) *cobra.Command {
 func nameAndTag(name string) (repository, tag string) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
-		return name, "<none>" // written by another tool
+		return printable(name), "<none>" // written by another tool
 	}
 	if ref.Tag() == "" {
 		return ref.FamiliarName(), "<none>"

@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"peel/pkg/layers/tar"
 	"peel/pkg/progress"
 	"peel/pkg/registry"
 	"peel/pkg/store"
+	"peel/pkg/unpack"
 )
 
 // pullFlags are the flags of every verb that may have to pull.
@@ -91,9 +95,9 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 	ui.close()
 	pulled(ui, name, r)
 	if f.quiet {
-		fmt.Fprintln(a.stdout, r.Image.Source)
+		_, err = fmt.Fprintln(a.stdout, r.Image.Source)
 	}
-	return nil
+	return err
 }
 
 // announced passes events on to the ui, before the first layer's with the line
@@ -126,34 +130,86 @@ func pulled(ui ui, name string, r *registry.Remote) {
 
 // fetch brings an image into the store and gives it its name. Beside that runs
 // use, unless it is nil, which may read layers from blobs while they arrive; the
-// name is given only when both have succeeded.
+// name is given only when both have succeeded. What use has made of bytes that
+// nobody had verified yet may be wrong: then it runs once more when they have been.
 func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registry.Reference,
 	use func(context.Context, *store.Image, store.Follower) error) (*registry.Remote, error) {
 	var r *registry.Remote
 	g, both := errgroup.WithContext(ctx)
+	var doubtful bool
 	begin := func(r *registry.Remote) {
-		if use != nil {
-			g.Go(func() error { return use(both, r.Image, st.Follow()) })
+		if use == nil {
+			return
 		}
+		g.Go(func() error {
+			err := use(both, r.Image, st.Follow())
+			if doubtful = unverified(st, r.Image, err); doubtful {
+				return nil // the pull will tell whether the bytes were the image's
+			}
+			return err
+		})
 	}
 	if _, err := st.Resolve(ref.String()); err == nil {
 		// Probably nothing has changed, which one request tells.
 		if r, err = p.Resolve(ctx, ref, st); err != nil {
-			return nil, err
+			return nil, blame(err)
 		}
 		if r.UpToDate && use == nil {
 			return r, nil
 		}
 		begin(r)
-		g.Go(func() error { return p.Fetch(both, r, st) })
+		g.Go(func() error { return blame(p.Fetch(both, r, st)) })
 	} else {
 		g.Go(func() (err error) {
 			r, err = p.Pull(both, ref, st, begin)
-			return err
+			return blame(err)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	if doubtful {
+		if err := use(ctx, r.Image, st.Follow()); err != nil {
+			return nil, err
+		}
+	}
 	return r, st.Tag(ctx, ref.String(), r.Image)
+}
+
+// unverified tells whether an unpack has failed for what a layer holds before that
+// was known to be what the image's manifest names.
+func unverified(st *store.Store, img *store.Image, err error) bool {
+	var layer *unpack.LayerError
+	if !contentAtFault(err) || !errors.As(err, &layer) {
+		return false
+	}
+	return !st.Has(img.Manifest.Layers[layer.Index])
+}
+
+// contentAtFault tells whether an unpack has failed for what a layer holds, and not
+// for want of room, rights or patience.
+func contentAtFault(err error) bool {
+	var layer *unpack.LayerError
+	var limit *unpack.LimitError
+	var tarLimit *tar.LimitError
+	var local syscall.Errno
+	switch {
+	case !errors.As(err, &layer), errors.As(err, &limit), errors.As(err, &tarLimit), errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &local):
+		return local == syscall.EIO // from a disk that has lost the layer
+	}
+	return true
+}
+
+// pullError is what went wrong between peel and a registry.
+type pullError struct{ error }
+
+func (e pullError) Unwrap() error { return e.error }
+
+func blame(err error) error {
+	if err == nil {
+		return nil
+	}
+	return pullError{err}
 }

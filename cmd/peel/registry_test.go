@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -83,11 +84,12 @@ func (r *fakeRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			fail(http.StatusNotFound, "BLOB_UNKNOWN")
 			return
 		}
-		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
 		if _, half := r.withheld[digest.Digest(ref)]; half {
-			b = b[:len(b)/2] // the server closes the connection for us
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+			w.Write(b[:len(b)/2]) // the server closes the connection for us
+			return
 		}
-		w.Write(b)
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(b)) // knows ranges
 		return
 	}
 	w.WriteHeader(http.StatusOK) // GET /v2/
@@ -210,6 +212,10 @@ func (r *fakeRegistry) publish() {
 		b := compress(cut)
 		m.Layers[0] = r.blob(gzipLayer, b[:len(b)-12])
 	})
+	r.image("twosizes:latest", []typed{base, base}, func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[1].Size++ })
+	r.image("nouser:latest", []typed{base}, func(_ *ocispec.Manifest, c *ocispec.Image) { c.Config.User = "no\x1bbody" })
+	none, _ := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}})
+	r.manifest("noimages:latest", ocispec.MediaTypeImageIndex, none)
 	r.image("escape:latest", []typed{layer(gzipLayer, "../../escaped=1\n")}, nil)
 	r.manifest("html:latest", "text/html", []byte("<html>hello</html>"))
 	r.manifest("schema1:latest", "application/vnd.docker.distribution.manifest.v1+prettyjws", []byte(`{"schemaVersion":1,"fsLayers":[]}`))

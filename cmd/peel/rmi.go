@@ -26,25 +26,39 @@ Directories that were unpacked from them stay as they are.`,
 				return err
 			}
 			defer st.Close()
+			var errs []error
 			for _, arg := range args {
-				ref, err := registry.ParseReference(arg)
-				if err != nil {
-					return err
-				}
-				if err := st.Untag(cmd.Context(), ref.String()); err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stdout, "Untagged: %s\n", ref)
+				errs = append(errs, a.untag(cmd.Context(), st, arg))
 			}
 			_, err = st.Prune(cmd.Context())
 			if errors.Is(err, store.ErrInUse) {
 				fmt.Fprintln(a.stderr, "warning: the store is in use; 'peel prune' will free the space later")
-				return nil
+				err = nil
 			}
-			return err
+			return errors.Join(append(errs, err)...)
 		},
 	}
 }
+
+func (a *app) untag(ctx context.Context, st *store.Store, name string) error {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return err
+	}
+	err = st.Untag(ctx, ref.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return unknownImageError{ref.String()}
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(a.stdout, "Untagged: %s\n", ref)
+	}
+	return err
+}
+
+// unknownImageError names an image that was to be removed and is not there.
+type unknownImageError struct{ name string }
+
+func (e unknownImageError) Error() string { return "image " + e.name + ": not in the store" }
 
 func newPruneCommand(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -67,6 +81,6 @@ func (a *app) prune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(p.Bytes)))
-	return nil
+	_, err = fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(p.Bytes)))
+	return err
 }

@@ -68,7 +68,7 @@ func (a *app) openStore() (*store.Store, error) {
 	if root == "" {
 		var err error
 		if root, err = defaultRoot(); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
+			return nil, &store.Error{Err: err}
 		}
 	}
 	return store.Open(root)

@@ -115,9 +115,9 @@ func finalLine(e progress.Event, last progress.Kind) string {
 			return short(e.Digest) + ": Already exists"
 		}
 	case progress.Retrying:
-		return fmt.Sprintf("%s: Retrying: %s", short(e.Digest), e.Message)
+		return fmt.Sprintf("%s: Retrying: %s", short(e.Digest), printable(e.Message))
 	case progress.Warning:
-		return "warning: " + e.Message
+		return "warning: " + printable(e.Message)
 	case last:
 		return short(e.Digest) + ": Pull complete"
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -68,6 +69,9 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
 		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
 	}
+	if req.dir == "" { // which would be the working directory to filepath.Abs, and --force replace it
+		return usageError{nil, errors.New("DIR is empty")}
+	}
 	var err error
 	if req.ref, err = registry.ParseReference(req.name); err != nil {
 		return err
@@ -99,7 +103,7 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 	}
 	if img != nil {
 		err := unpackStored(ctx, st, img, req)
-		if err == nil || req.when == pullNever || ctx.Err() != nil {
+		if req.when == pullNever || ctx.Err() != nil || !contentAtFault(err) {
 			return err
 		}
 		// A layer may have rotted on disk. Those that have are fetched again, and
