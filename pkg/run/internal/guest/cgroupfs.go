@@ -10,7 +10,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -54,7 +53,8 @@ func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(tmp)
+	dir := newRootDir(tmp)
+	defer dir.dir.Close()
 	if err := attach(tmp, target); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
 		return err
 	}
 	for _, controllers := range hierarchies {
-		if err := g.mountV1(inroot.Root(tmp), controllers, o); err != nil {
+		if err := g.mountV1(dir, controllers, o); err != nil {
 			return proto.Fail("mount cgroup", path.Join(m.Destination, controllers), err)
 		}
 	}
@@ -75,7 +75,7 @@ func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
 
 // mountV1 mounts the hierarchy of some controllers, "cpu,cpuacct" or
 // "name=systemd".
-func (g *guest) mountV1(tmp inroot.Root, controllers string, o options) error {
+func (g *guest) mountV1(tmp rootDir, controllers string, o options) error {
 	name := strings.TrimPrefix(controllers, "name=")
 	params := strings.Split(controllers, ",")
 	dir := g.Cgroups[params[0]]
@@ -89,7 +89,7 @@ func (g *guest) mountV1(tmp inroot.Root, controllers string, o options) error {
 		return err
 	}
 	defer unix.Close(fs)
-	at, err := tmp.MkdirAll(name)
+	at, err := tmp.mkdirAll(name)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (g *guest) mountV1(tmp inroot.Root, controllers string, o options) error {
 	}
 	if len(params) > 1 {
 		for _, alias := range params {
-			if err := unix.Symlinkat(name, int(tmp), alias); err != nil && err != unix.EEXIST {
+			if err := unix.Symlinkat(name, tmp.fd(), alias); err != nil && err != unix.EEXIST {
 				return err
 			}
 		}

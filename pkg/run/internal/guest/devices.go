@@ -31,7 +31,7 @@ func (g *guest) devices() error {
 			return proto.Fail("device", d.Path, err)
 		}
 	}
-	dev, err := g.root.OpenStrict("/dev", unix.O_PATH|unix.O_DIRECTORY)
+	dev, err := g.root.openStrict("/dev", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return proto.Fail("open", "/dev", err)
 	}
@@ -54,7 +54,7 @@ func (g *guest) device(d specs.LinuxDevice) error {
 	if err != nil {
 		return err
 	}
-	dir, err := g.root.MkdirAll(path.Dir(d.Path))
+	dir, err := g.root.mkdirAll(path.Dir(d.Path))
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (g *guest) bindDevice(d specs.LinuxDevice, kind uint32, rdev uint64) error 
 		return err
 	}
 	defer unix.Close(tree)
-	target, err := g.root.MakeFile(d.Path)
+	target, err := g.root.makeFile(d.Path)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@
 // to files that an attacker wrote, with all privileges of the container's
 // namespaces, so it is kept small and holds to one rule: nothing in the root
 // file system is named by a path of strings; it is opened once, inside the root
-// (package inroot), and what was opened is used.
+// (package beneath), and what was opened is used.
 //
 // The order of its steps is law:
 //
@@ -29,15 +29,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
 	"peel/pkg/run/internal/proto"
 )
 
 // guest is the state of a container being made.
 type guest struct {
 	proto.Guest
-	root inroot.Root // the container's root, attached, not yet "/"
-	proc int         // a procfs of our own, attached nowhere
+	root rootDir // the container's root, attached, not yet "/"
+	proc int     // a procfs of our own, attached nowhere
 	pty  pty
 }
 

@@ -7,9 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
+	"peel/internal/users"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/users"
 )
 
 // JoinMain starts one more program in a running container. It does not return.
@@ -102,8 +101,9 @@ func (p *process) openTerminal() error {
 	if err != nil {
 		return proto.Fail("open", "/", err)
 	}
-	defer unix.Close(fd)
-	control, terminal, err := openPty(inroot.Root(fd), p.spec.ConsoleSize)
+	root := newRootDir(fd)
+	defer root.dir.Close()
+	control, terminal, err := openPty(root, p.spec.ConsoleSize)
 	if err != nil {
 		return proto.Fail("terminal", "/dev/pts/ptmx", err)
 	}

@@ -21,7 +21,7 @@ func (g *guest) maskPaths() error {
 }
 
 func (g *guest) mask(p string) error {
-	target, err := g.root.Open(p, unix.O_PATH)
+	target, err := g.root.open(p, unix.O_PATH)
 	if absent(err) {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (g *guest) protectPaths() error {
 }
 
 func (g *guest) protect(p string) error {
-	target, err := g.root.Open(p, unix.O_PATH)
+	target, err := g.root.open(p, unix.O_PATH)
 	if absent(err) {
 		return nil
 	}

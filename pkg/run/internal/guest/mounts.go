@@ -105,15 +105,15 @@ func mustBeReal(m specs.Mount) bool {
 // directory opens the place of a mount, made if it is missing.
 func (g *guest) directory(m specs.Mount) (int, error) {
 	if !mustBeReal(m) {
-		return g.root.MkdirAll(m.Destination)
+		return g.root.mkdirAll(m.Destination)
 	}
-	fd, err := g.root.OpenStrict(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := g.root.openStrict(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
 	if err == unix.ENOENT {
-		if fd, err = g.root.MkdirAll(m.Destination); err != nil {
+		if fd, err = g.root.mkdirAll(m.Destination); err != nil {
 			return -1, err
 		}
 		unix.Close(fd)
-		fd, err = g.root.OpenStrict(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
+		fd, err = g.root.openStrict(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
 	}
 	if err == unix.ELOOP || err == unix.ENOTDIR {
 		return -1, &proto.Failure{Stage: "mount", Path: m.Destination, Errno: err.(unix.Errno), Text: "the image has something else than a directory there"}
@@ -140,7 +140,7 @@ func (g *guest) bind(m specs.Mount, o options) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		target, err = g.directory(m)
 	default:
-		target, err = g.root.MakeFile(m.Destination)
+		target, err = g.root.makeFile(m.Destination)
 	}
 	if err != nil {
 		return err

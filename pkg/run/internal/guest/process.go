@@ -10,10 +10,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
+	"peel/internal/users"
 	"peel/pkg/run/internal/proto"
 	"peel/pkg/run/internal/seccomp"
-	"peel/pkg/run/internal/users"
 )
 
 // process is a program about to start in a container: its first one, or one
@@ -23,8 +22,8 @@ type process struct {
 	user   users.User
 	filter *seccomp.Program
 	pty    pty
-	proc   int         // a trusted procfs
-	root   inroot.Root // "/", open until execve
+	proc   int     // a trusted procfs
+	root   rootDir // "/", open until execve
 }
 
 // process looks the user up while the root is still under our hands.
@@ -35,7 +34,7 @@ func (g *guest) process() (*process, error) {
 	if word == "" {
 		word = strconv.FormatUint(uint64(u.UID), 10)
 	}
-	found, err := users.Lookup(g.root, g.proc, word)
+	found, err := users.Lookup(g.root.dir, word)
 	switch {
 	case g.User == "":
 		// The ids are settled; passwd only knows the home directory, and may as
@@ -65,7 +64,7 @@ func (p *process) prepare() error {
 	if err != nil {
 		return proto.Fail("open", "/", err)
 	}
-	p.root = inroot.Root(root)
+	p.root = newRootDir(root)
 	if err := p.changeDir(); err != nil {
 		return err
 	}
@@ -93,7 +92,7 @@ func (p *process) prepare() error {
 // where we stand is asked of the kernel afterwards.
 func (p *process) changeDir() error {
 	cwd := p.spec.Cwd
-	fd, err := p.root.Open(cwd, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := p.root.open(cwd, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return proto.Fail("working directory", cwd, err)
 	}

@@ -8,7 +8,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -36,7 +35,7 @@ func (g *guest) makeRoot() error {
 	if err := attach(tree, place); err != nil {
 		return proto.Fail("root", at, err)
 	}
-	g.root = inroot.Root(tree)
+	g.root = newRootDir(tree)
 	return nil
 }
 
@@ -83,7 +82,7 @@ func overlayAppends() bool {
 // workingDir makes the directory the process starts in where the image lacks it.
 func (g *guest) workingDir() error {
 	cwd := g.Spec.Process.Cwd
-	fd, err := g.root.MkdirAll(cwd)
+	fd, err := g.root.mkdirAll(cwd)
 	switch err {
 	case nil:
 		return unix.Close(fd)
@@ -112,12 +111,12 @@ func (g *guest) sealRoot() error {
 	}
 	if deep {
 		prop := unix.MountAttr{Propagation: attr.Propagation}
-		if err := setAttr(int(g.root), prop, true); err != nil {
+		if err := setAttr(g.root.fd(), prop, true); err != nil {
 			return proto.Fail("root propagation", "", err)
 		}
 		attr.Propagation = 0
 	}
-	return proto.Fail("root", "", setAttr(int(g.root), attr, false))
+	return proto.Fail("root", "", setAttr(g.root.fd(), attr, false))
 }
 
 // pivot makes the root "/" and lets go of the host's tree. chroot would leave
@@ -128,7 +127,7 @@ func (g *guest) pivot() error {
 		return proto.Fail("pivot_root", "", err)
 	}
 	defer unix.Close(old)
-	if err := unix.Fchdir(int(g.root)); err != nil {
+	if err := unix.Fchdir(g.root.fd()); err != nil {
 		return proto.Fail("pivot_root", "", err)
 	}
 	// "." twice stacks the old root on the new one, and needs no directory in
@@ -145,7 +144,7 @@ func (g *guest) pivot() error {
 	if err := unix.Chdir("/"); err != nil {
 		return proto.Fail("pivot_root", "", err)
 	}
-	return proto.Fail("pivot_root", "", unix.Close(int(g.root)))
+	return proto.Fail("pivot_root", "", g.root.dir.Close())
 }
 
 // sysctls writes kernel parameters through our own procfs, where no link of the

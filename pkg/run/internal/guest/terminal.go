@@ -4,7 +4,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/inroot"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -14,8 +13,8 @@ type pty struct{ terminal int }
 // openPty makes a terminal in the devpts of root. The end the process gets is
 // asked of the controlling end itself: its name in /dev/pts could be swapped
 // before it is opened (CVE-2025-52565).
-func openPty(root inroot.Root, size *specs.Box) (control, terminal int, err error) {
-	control, err = root.OpenStrict("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK)
+func openPty(root rootDir, size *specs.Box) (control, terminal int, err error) {
+	control, err = root.openStrict("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK)
 	if err != nil {
 		return -1, -1, err
 	}
@@ -69,7 +68,7 @@ func (g *guest) terminal() error {
 	}
 	defer unix.Close(control)
 	g.pty.terminal = terminal
-	target, err := g.root.MakeFile("/dev/console")
+	target, err := g.root.makeFile("/dev/console")
 	if err != nil {
 		return proto.Fail("terminal", "/dev/console", err)
 	}

@@ -19,7 +19,7 @@ func (p *process) why(program string, errno syscall.Errno) string {
 	if !path.IsAbs(program) {
 		program = path.Join(p.spec.Cwd, program)
 	}
-	fd, err := p.root.Open(program, unix.O_PATH)
+	fd, err := p.root.open(program, unix.O_PATH)
 	switch {
 	case absent(err) || err == unix.ENOTDIR:
 		return "no such file"
@@ -51,7 +51,7 @@ func (p *process) why(program string, errno syscall.Errno) string {
 
 // whyContent reads the head of a program that is there and executable.
 func (p *process) whyContent(program string, errno syscall.Errno) string {
-	f, err := p.root.ReadFile(p.proc, program, 1<<62)
+	f, err := p.root.openRegular(p.proc, program)
 	if err != nil {
 		return ""
 	}
@@ -85,7 +85,7 @@ func (p *process) whyScript(head []byte) string {
 	if interpreter == "" {
 		return "its #! line names no interpreter"
 	}
-	fd, err := p.root.Open(interpreter, unix.O_PATH)
+	fd, err := p.root.open(interpreter, unix.O_PATH)
 	if err != nil {
 		return fmt.Sprintf("its interpreter %s: %v", interpreter, err)
 	}
@@ -118,7 +118,7 @@ func (p *process) whyELF(f io.ReaderAt, head []byte, errno syscall.Errno) string
 	if loader == "" {
 		return ""
 	}
-	fd, err := p.root.Open(loader, unix.O_PATH)
+	fd, err := p.root.open(loader, unix.O_PATH)
 	if err != nil {
 		return fmt.Sprintf("its loader %s: %v (a program linked against a C library that the image lacks)", loader, err)
 	}
