@@ -35,18 +35,22 @@ type Process struct {
 }
 
 // Pid is the process as the host counts.
-func (p *Process) Pid() int { return p.child.Process.Pid }
+func (p *Process) Pid() int { return p.child.Pid }
 
 // Signal sends a signal. os.ErrProcessDone says that the process has ended.
-func (p *Process) Signal(sig syscall.Signal) error { return p.child.Process.Signal(sig) }
+func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) }
 
 // Wait waits for the end of the process and returns its exit code, 128+n after
 // signal n. For the first process it also ends the container's run: what is
 // left of it in the kernel is removed, its exit code kept.
 func (p *Process) Wait() (int, error) {
-	code, err := waitCode(p.child.Process)
+	ws, err := p.child.Wait()
 	if err != nil {
 		return 0, err
+	}
+	code := ws.ExitStatus()
+	if ws.Signaled() {
+		code = 128 + int(ws.Signal())
 	}
 	defer p.child.Close()
 	if p.container == nil {
@@ -54,18 +58,6 @@ func (p *Process) Wait() (int, error) {
 	}
 	defer p.lock.Close()
 	return code, p.finish(code)
-}
-
-func waitCode(process *os.Process) (int, error) {
-	s, err := process.Wait()
-	if err != nil {
-		return 0, err
-	}
-	ws := s.Sys().(syscall.WaitStatus)
-	if ws.Signaled() {
-		return 128 + int(ws.Signal()), nil
-	}
-	return ws.ExitStatus(), nil
 }
 
 // finish ends the run of a container whose first process has ended with code.
@@ -78,7 +70,7 @@ func (p *Process) finish(code int) error {
 		err = killGroup(p.group)
 	}
 	if c.AutoRemove {
-		return errors.Join(err, p.group.Remove(), c.remove())
+		return errors.Join(err, p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)), c.remove())
 	}
 	// The exit code first: once the state is gone nobody can find it out.
 	return errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)))

@@ -93,7 +93,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	}
 	child, err := l.Start()
 	if err == nil {
-		st := state{Pid: child.Process.Pid, Birth: bornAt(child.Process.Pid), Cgroups: group.Paths()}
+		st := state{Pid: child.Pid, Birth: bornAt(child.Pid), Cgroups: group.Paths()}
 		if err = writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
 			child.Abandon()
 		}

@@ -64,7 +64,7 @@ func (g *guest) device(d specs.LinuxDevice) error {
 	if d.FileMode != nil {
 		mode = uint32(d.FileMode.Perm())
 	}
-	if g.OwnUserNS || inUserNS() {
+	if g.userNS {
 		return g.bindDevice(d, kind, rdev)
 	}
 	switch err := unix.Mknodat(dir, name, kind|mode, int(rdev)); err {

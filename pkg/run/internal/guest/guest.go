@@ -38,6 +38,8 @@ type guest struct {
 	root rootDir // the container's root, attached, not yet "/"
 	proc int     // a procfs of our own, attached nowhere
 	pty  pty
+	// userNS: in a user namespace no device node can be made.
+	userNS bool
 }
 
 // Main is the guest. It does not return.
@@ -72,6 +74,7 @@ func die(err error) {
 
 func (g *guest) run() error {
 	unix.Umask(0)
+	g.userNS = g.OwnUserNS || inUserNS()
 	if err := g.namespaces(); err != nil {
 		return err
 	}

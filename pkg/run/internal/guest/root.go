@@ -61,7 +61,7 @@ func (g *guest) rootTree() (tree int, at string, err error) {
 		params = append(params, "lowerdir="+strings.Join(all, ":"))
 	}
 	params = append(params, "upperdir="+g.Root.Upper, "workdir="+g.Root.Work)
-	if g.OwnUserNS || inUserNS() {
+	if g.userNS {
 		// trusted.* attributes are out of reach without real privilege.
 		params = append(params, "userxattr")
 	}

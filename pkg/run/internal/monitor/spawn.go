@@ -24,13 +24,32 @@ import (
 // /dev/null. They stay the caller's.
 type Streams struct{ In, Out, Err *os.File }
 
-// Child is a program that was started in a container.
+// Child is a program that was started in a container, a child of this process.
 type Child struct {
-	Process *os.Process
+	Pid int
 	// PidFD stands for the process whatever becomes of its pid.
 	PidFD *os.File
 	// Terminal is the controlling end of its pty, nil without one.
 	Terminal *os.File
+}
+
+// Wait waits for the child's end. It is to be called once.
+func (c *Child) Wait() (unix.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(c.Pid, &ws, 0, nil); err != unix.EINTR {
+			return ws, os.NewSyscallError("wait4", err)
+		}
+	}
+}
+
+// Signal sends a signal. A child that has ended is os.ErrProcessDone.
+func (c *Child) Signal(sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(int(c.PidFD.Fd()), sig, nil, 0)
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
 // Launch is a container about to start.
@@ -46,6 +65,9 @@ type Launch struct {
 // error is a *proto.Failure where the guest said why. Nothing is left behind
 // after an error but the cgroup, which is the caller's.
 func (l *Launch) Start() (*Child, error) {
+	if err := l.Group.Create(); err != nil {
+		return nil, err
+	}
 	pipes, err := newPipes()
 	if err != nil {
 		return nil, err
@@ -62,12 +84,9 @@ func (l *Launch) Start() (*Child, error) {
 	return c, nil
 }
 
-// instruct puts the new process into its cgroup, tells it what to do and waits
-// until it has become the image's program.
+// instruct limits the new process, tells it what to do and waits until it has
+// become the image's program.
 func (l *Launch) instruct(c *Child, pipes *pipes) error {
-	if err := l.Group.Add(c.Process.Pid); err != nil {
-		return err
-	}
 	if err := l.Group.Limit(); err != nil {
 		return err
 	}
@@ -101,7 +120,7 @@ var cloneFlags = map[specs.LinuxNamespaceType]uintptr{
 func (l *Launch) clone(pipes *pipes) (*Child, error) {
 	linux := l.Guest.Spec.Linux
 	sys := &syscall.SysProcAttr{}
-	var thread []func() error // changes of the thread that clones
+	thread := []func() error{l.Group.EnterThread}
 	for _, ns := range linux.Namespaces {
 		switch {
 		case ns.Type == specs.TimeNamespace && ns.Path == "":
@@ -118,29 +137,7 @@ func (l *Launch) clone(pipes *pipes) (*Child, error) {
 		// execve keeps capabilities only for root of the new namespace.
 		sys.Credential = &syscall.Credential{NoSetGroups: !sys.GidMappingsEnableSetgroups}
 	}
-	spawn := func() (*Child, error) {
-		for _, change := range thread {
-			if err := change(); err != nil {
-				return nil, err
-			}
-		}
-		return startSelf(proto.GuestName, l.Streams, pipes, nil, sys)
-	}
-	if len(thread) == 0 {
-		return spawn()
-	}
-	type result struct {
-		c   *Child
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		c, err := spawn()
-		done <- result{c, err}
-	}()
-	r := <-done
-	return r.c, r.err
+	return startSelf(proto.GuestName, l.Group, thread, l.Streams, pipes, nil, sys)
 }
 
 func mappings(list []specs.LinuxIDMapping) []syscall.SysProcIDMap {
@@ -176,8 +173,9 @@ func newTimeNS(offsets map[string]specs.LinuxTimeOffset) error {
 	return nil
 }
 
-// startSelf starts this program again in one of its roles.
-func startSelf(role string, s Streams, p *pipes, extra []*os.File, sys *syscall.SysProcAttr) (*Child, error) {
+// startSelf starts this program again in one of its roles, in the cgroups of
+// group, from a thread that the functions in thread have changed.
+func startSelf(role string, group *cgroup.Group, thread []func() error, s Streams, p *pipes, extra []*os.File, sys *syscall.SysProcAttr) (*Child, error) {
 	self, err := selfexe.Open()
 	if err != nil {
 		return nil, err
@@ -188,33 +186,71 @@ func startSelf(role string, s Streams, p *pipes, extra []*os.File, sys *syscall.
 		return nil, err
 	}
 	defer null.Close()
-	files := []*os.File{s.In, s.Out, s.Err}
+	files := append([]*os.File{s.In, s.Out, s.Err, p.configR, p.reportR}, extra...)
+	fds := make([]uintptr, len(files))
 	for i, f := range files {
 		if f == nil {
-			files[i] = null
+			f = null
 		}
+		fds[i] = f.Fd()
 	}
-	files = append(append(files, p.configR, p.reportR), extra...)
+	birth, err := group.BirthDir()
+	if err != nil {
+		return nil, err
+	}
+	if birth != nil {
+		defer birth.Close()
+		sys.UseCgroupFD, sys.CgroupFD = true, int(birth.Fd())
+	}
 	pidfd := -1
 	sys.PidFD = &pidfd
-	process, err := os.StartProcess(selfexe.Path(self), []string{role}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=2"}, Files: files, Sys: sys,
+	attr := &syscall.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=2"}, Files: fds, Sys: sys}
+
+	var pid int
+	err = onSpentThread(func() error {
+		for _, change := range thread {
+			if err := change(); err != nil {
+				return err
+			}
+		}
+		var err error
+		pid, _, err = syscall.StartProcess(selfexe.Path(self), []string{role}, attr)
+		return proto.Fail("start", role, err)
 	})
+	runtime.KeepAlive(files)
 	if err != nil {
-		return nil, proto.Fail("start", role, err)
+		return nil, err
 	}
 	p.closeTheirs()
-	c := &Child{Process: process}
-	if pidfd >= 0 {
-		c.PidFD = os.NewFile(uintptr(pidfd), "pidfd")
+	if pidfd < 0 {
+		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+			return nil, fmt.Errorf("pidfd_open: %w", err)
+		}
 	}
-	return c, nil
+	return &Child{Pid: pid, PidFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+}
+
+// onSpentThread runs f on a thread that ends with it, so that what f changes of
+// the thread concerns nobody else. The main thread is the one that the Go runtime
+// cannot end: it would stay in the container's cgroups for good.
+func onSpentThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // not unlocked, and so the thread ends
+		if unix.Gettid() == unix.Getpid() {
+			done <- onSpentThread(f) // on another, as this one is taken
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
 // Abandon ends a child that must not run, and waits for it.
 func (c *Child) Abandon() {
-	_ = c.Process.Kill()
-	_, _ = c.Process.Wait()
+	_ = c.Signal(unix.SIGKILL)
+	_, _ = c.Wait()
 	c.Close()
 }
 
