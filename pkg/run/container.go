@@ -10,8 +10,6 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
 	"peel/pkg/run/internal/proto"
 )
 
@@ -210,23 +208,6 @@ func (c *Container) Status() (Status, error) {
 		}
 	}
 	return s, nil
-}
-
-// attended says whether a live process waits for the container.
-func (c *Container) attended() (bool, error) {
-	f, err := os.OpenFile(c.rt.lockFile(c.ID), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return true, nil
-	}
-	return false, err
 }
 
 func (c *Container) root() proto.Root {

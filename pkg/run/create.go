@@ -9,6 +9,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // CreateOptions are what a container has beside its config. The zero value is
@@ -112,12 +113,10 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 // Remove removes a container and all that it changed. One that runs is
 // ErrRunning, or killed first with force.
 func (c *Container) Remove(ctx context.Context, force bool) error {
-	if force {
-		if err := c.killAll(ctx); err != nil {
-			return err
-		}
-	}
 	lock, err := c.lock()
+	if force && errors.Is(err, ErrRunning) {
+		lock, err = c.lockKilled(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -126,8 +125,13 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	if s.Phase == Running {
-		return ErrRunning
+	if s.Phase == Running { // by itself: nobody waits for it
+		if !force {
+			return ErrRunning
+		}
+		if err := c.Kill(unix.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+			return err
+		}
 	}
 	return c.remove()
 }

@@ -2,14 +2,11 @@ package run
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds the state files that are read; they hold kilobytes.
@@ -71,43 +68,3 @@ func ownerOf(info fs.FileInfo) int {
 	}
 	return -1
 }
-
-// flock takes a lock on name, made if missing, and returns the open file that
-// holds it. It is never waited for unless wait says so; errLocked says that
-// somebody else has it. A file that was unlinked meanwhile is not the one that
-// others lock, so it is looked up again.
-func flock(name string, how int) (*os.File, error) {
-	for {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		for {
-			err = unix.Flock(int(f.Fd()), how)
-			if err != unix.EINTR {
-				break
-			}
-		}
-		if err != nil {
-			f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, errLocked
-			}
-			return nil, err
-		}
-		ours, err := f.Stat()
-		if err == nil {
-			now, serr := os.Stat(name)
-			if serr == nil && os.SameFile(ours, now) {
-				return f, nil
-			}
-			err = serr
-		}
-		f.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-}
-
-var errLocked = errors.New("locked")

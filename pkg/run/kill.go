@@ -73,19 +73,42 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return c.killAll(ctx)
+	if err := c.Kill(unix.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+		return err
+	}
+	_, err = c.Wait(ctx)
+	return err
 }
 
-// killAll kills the container and waits for the end of its run.
-func (c *Container) killAll(ctx context.Context) error {
-	err := c.Kill(unix.SIGKILL)
-	if err != nil && !errors.Is(err, ErrNotRunning) {
-		return err
+// lockKilled kills the container, whatever state it is in, and takes its lock.
+func (c *Container) lockKilled(ctx context.Context) (*os.File, error) {
+	for {
+		fd, _, err := c.pidfd()
+		switch {
+		case err == nil:
+			err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			if err == nil || err == unix.ESRCH {
+				err = waitPidfd(ctx, fd)
+			}
+			unix.Close(fd)
+			if err != nil {
+				return nil, err
+			}
+		case !errors.Is(err, ErrNotRunning):
+			return nil, err
+		}
+		lock, err := c.lock()
+		if !errors.Is(err, ErrRunning) {
+			return lock, err
+		}
+		// Whoever waited for it tidies up, or another start is on its way, which
+		// has nothing to kill yet.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
 	}
-	if _, err := c.Wait(ctx); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errNeverRan) {
-		return err
-	}
-	return nil
 }
 
 var errNeverRan = errors.New("container was never started")
@@ -106,7 +129,7 @@ func (c *Container) Wait(ctx context.Context) (int, error) {
 	}
 	// Whoever waited for the process now keeps its exit code, and then lets go
 	// of the lock.
-	if err := c.waitLock(ctx); err != nil {
+	if err := c.waitUnattended(ctx); err != nil {
 		return 0, err
 	}
 	s, err := c.Status()
@@ -127,9 +150,15 @@ func (c *Container) Wait(ctx context.Context) (int, error) {
 
 // waitPidfd waits until the process has ended.
 func waitPidfd(ctx context.Context, fd int) error {
+	_, err := pollAny(ctx, fd)
+	return err
+}
+
+// pollAny waits until one of the descriptors can be read, and says which.
+func pollAny(ctx context.Context, fds ...int) ([]bool, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -142,49 +171,25 @@ func waitPidfd(ctx context.Context, fd int) error {
 		}
 		unix.Close(wake)
 	}()
-	for {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil {
-			if err == unix.EINTR {
-				continue
-			}
-			return err
-		}
-		if fds[0].Revents != 0 {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	set := []unix.PollFd{{Fd: int32(wake), Events: unix.POLLIN}}
+	for _, fd := range fds {
+		set = append(set, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
-}
-
-// waitLock waits until nobody holds the container's lock. The goroutine that
-// waits outlives a cancelled ctx until the holder lets go, as flock(2) cannot
-// be interrupted.
-func (c *Container) waitLock(ctx context.Context) error {
-	free := make(chan error, 1)
-	go func() {
-		f, err := os.OpenFile(c.rt.lockFile(c.ID), os.O_RDWR, 0)
-		if errors.Is(err, os.ErrNotExist) {
-			free <- nil
-			return
+	for {
+		n, err := unix.Poll(set, -1)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, err
+		case set[0].Revents != 0 && n == 1:
+			return nil, ctx.Err()
 		}
-		if err == nil {
-			for {
-				if err = unix.Flock(int(f.Fd()), unix.LOCK_SH); err != unix.EINTR {
-					break
-				}
-			}
-			f.Close()
+		ready := make([]bool, len(fds))
+		for i := range fds {
+			ready[i] = set[i+1].Revents != 0
 		}
-		free <- err
-	}()
-	select {
-	case err := <-free:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+		return ready, nil
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // validName is docker's rule: [a-zA-Z0-9][a-zA-Z0-9_.-]*. No name is a path.
@@ -77,7 +76,7 @@ func (rt *Runtime) claim(name, id string) error {
 // release takes a name from the container id, unless another has it by now. The
 // lock is against a claim between the look and the removal.
 func (rt *Runtime) release(name, id string) error {
-	lock, err := flock(filepath.Join(rt.names(), ".lock"), syscall.LOCK_EX)
+	lock, err := lockFile(filepath.Join(rt.names(), ".lock"), true)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ type Process struct {
 	// sharesPids: the end of the process does not end the others of the
 	// container.
 	sharesPids bool
+	// beforeEnd is called when the process has ended and before its run is
+	// over for others.
+	beforeEnd func()
 }
 
 // Pid is the process as the host counts.
@@ -53,6 +56,9 @@ func (p *Process) Wait() (int, error) {
 		code = 128 + int(ws.Signal())
 	}
 	defer p.child.Close()
+	if p.beforeEnd != nil {
+		p.beforeEnd()
+	}
 	if p.container == nil {
 		return code, nil
 	}

@@ -175,3 +175,5 @@ func newPipe(t testing.TB) (r, w *os.File) {
 func exchange(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
+
+func boxOf(width, height uint) *specs.Box { return &specs.Box{Width: width, Height: height} }

@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
 	"peel/pkg/run/internal/cgroup"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/proto"
@@ -36,19 +34,6 @@ func (c *Container) Start(streams Streams) (*Process, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// lock makes this process the one that waits for the container. It does not
-// wait for another one to let go.
-func (c *Container) lock() (*os.File, error) {
-	if err := os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := flock(c.rt.lockFile(c.ID), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, errLocked) {
-		return nil, ErrRunning
-	}
-	return lock, err
 }
 
 func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {

@@ -30,8 +30,6 @@ func validate(s *specs.Spec) error {
 		return &UnsupportedError{"root", "missing"}
 	case s.Linux == nil:
 		return &UnsupportedError{"linux", "missing"}
-	case !filepath.IsAbs(s.Process.Cwd):
-		return &UnsupportedError{"process.cwd", fmt.Sprintf("%q is not absolute", s.Process.Cwd)}
 	}
 	if err := validateStrings(s); err != nil {
 		return err
@@ -76,19 +74,41 @@ func emptyHooks(h *specs.Hooks) bool {
 
 // validateStrings refuses what would be cut at a NUL byte on its way to the kernel.
 func validateStrings(s *specs.Spec) error {
+	if err := checkProcess(s.Process); err != nil {
+		return err
+	}
 	for field, list := range map[string][]string{
-		"process.args": s.Process.Args, "process.env": s.Process.Env, "process.cwd": {s.Process.Cwd}, "hostname": {s.Hostname},
-		"linux.maskedPaths": s.Linux.MaskedPaths, "linux.readonlyPaths": s.Linux.ReadonlyPaths,
+		"hostname": {s.Hostname, s.Domainname}, "linux.maskedPaths": s.Linux.MaskedPaths, "linux.readonlyPaths": s.Linux.ReadonlyPaths,
 	} {
-		for _, v := range list {
-			if strings.ContainsRune(v, 0) {
-				return &UnsupportedError{field, "a NUL byte"}
-			}
+		if err := noNUL(field, list); err != nil {
+			return err
 		}
 	}
 	for i, m := range s.Mounts {
-		if strings.ContainsRune(m.Destination+m.Source+m.Type+strings.Join(m.Options, ""), 0) {
-			return &UnsupportedError{fmt.Sprintf("mounts[%d]", i), "a NUL byte"}
+		if err := noNUL(fmt.Sprintf("mounts[%d]", i), append([]string{m.Destination, m.Source, m.Type}, m.Options...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkProcess checks what a container and an exec have in common.
+func checkProcess(p *specs.Process) error {
+	if !filepath.IsAbs(p.Cwd) {
+		return &UnsupportedError{"process.cwd", fmt.Sprintf("%q is not absolute", p.Cwd)}
+	}
+	for field, list := range map[string][]string{"process.args": p.Args, "process.env": p.Env, "process.cwd": {p.Cwd}} {
+		if err := noNUL(field, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func noNUL(field string, list []string) error {
+	for _, v := range list {
+		if strings.ContainsRune(v, 0) {
+			return &UnsupportedError{field, "a NUL byte"}
 		}
 	}
 	return nil

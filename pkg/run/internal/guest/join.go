@@ -25,31 +25,53 @@ func JoinMain() {
 		die(proto.Fail("config", "", err))
 	}
 	type result struct {
-		pid int
-		err error
+		pid, pidfd int
+		err        error
 	}
 	done := make(chan result)
 	go func() {
 		// Never unlocked: the thread is spent when the goroutine ends.
 		runtime.LockOSThread()
-		pid, err := join(&j)
-		done <- result{pid, err}
+		pid, pidfd, err := join(&j)
+		done <- result{pid, pidfd, err}
 	}()
 	r := <-done
 	if r.err != nil {
 		die(r.err)
 	}
-	if err := proto.Send(proto.ReportFD, proto.Report{Stage: "forked", Pid: r.pid}); err != nil {
+	if err := proto.Send(proto.ReportFD, proto.Report{Stage: "forked", Pid: r.pid}, r.pidfd); err != nil {
 		os.Exit(125)
 	}
-	os.Exit(0)
+	unix.Close(proto.ReportFD)
+	unix.Close(r.pidfd)
+	os.Exit(wait(r.pid))
 }
 
-func join(j *proto.Join) (int, error) {
+// wait waits for the program and returns its exit code. It is this process that
+// waits, and not the one that asked for the program: a dead program that nobody
+// waits for keeps its whole pid namespace from ending, and a person may have
+// stopped that process with ^Z.
+func wait(pid int) int {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 125
+		case ws.Signaled():
+			return 128 + int(ws.Signal())
+		}
+		return ws.ExitStatus()
+	}
+}
+
+func join(j *proto.Join) (pid, pidfd int, err error) {
 	unix.CloseOnExec(proto.FirstFD)
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, proto.Fail("open", "/proc", err)
+		return 0, -1, proto.Fail("open", "/proc", err)
 	}
 	p := &process{spec: j.Process, proc: proc, filter: program(j.Filter)}
 	u := j.Process.User
@@ -57,41 +79,40 @@ func join(j *proto.Join) (int, error) {
 	// A mount namespace is not entered by a thread that shares its working
 	// directory with others.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return 0, proto.Fail("unshare", "", err)
+		return 0, -1, proto.Fail("unshare", "", err)
 	}
 	if err := unix.Setns(proto.FirstFD, j.Namespaces); err != nil {
-		return 0, proto.Fail("join the container", "", err)
+		return 0, -1, proto.Fail("join the container", "", err)
 	}
 	if j.Process.Terminal {
 		if err := p.openTerminal(); err != nil {
-			return 0, err
+			return 0, -1, err
 		}
 	}
 	if err := p.prepare(); err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	program, err := p.ready()
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	if err := p.confine(); err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	attr := &syscall.ProcAttr{
 		Files: []uintptr{0, 1, 2},
 		Env:   p.env(),
 		Sys: &syscall.SysProcAttr{
-			// Our parent is the one who waits for the program.
-			Cloneflags: unix.CLONE_PARENT,
-			Setsid:     true,
-			Setctty:    p.pty.terminal != 0,
+			Setsid:  true,
+			Setctty: p.pty.terminal != 0,
+			PidFD:   &pidfd,
 		},
 	}
-	pid, err := syscall.ForkExec(program, j.Process.Args, attr)
+	pid, err = syscall.ForkExec(program, j.Process.Args, attr)
 	if err != nil {
-		return 0, p.failedExec(program, err)
+		return 0, -1, p.failedExec(program, err)
 	}
-	return pid, nil
+	return pid, pidfd, nil
 }
 
 // openTerminal makes a terminal in the container's devpts and hands the

@@ -24,11 +24,14 @@ import (
 // /dev/null. They stay the caller's.
 type Streams struct{ In, Out, Err *os.File }
 
-// Child is a program that was started in a container, a child of this process.
+// Child is a program that was started in a container.
 type Child struct {
 	Pid int
-	// PidFD stands for the process whatever becomes of its pid.
+	// PidFD stands for the program whatever becomes of its pid.
 	PidFD *os.File
+	// waitPid is our own child, whose end is the program's: itself, or the
+	// joiner that waits for it.
+	waitPid int
 	// Terminal is the controlling end of its pty, nil without one.
 	Terminal *os.File
 }
@@ -37,7 +40,7 @@ type Child struct {
 func (c *Child) Wait() (unix.WaitStatus, error) {
 	var ws unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(c.Pid, &ws, 0, nil); err != unix.EINTR {
+		if _, err := unix.Wait4(c.waitPid, &ws, 0, nil); err != unix.EINTR {
 			return ws, os.NewSyscallError("wait4", err)
 		}
 	}
@@ -227,7 +230,7 @@ func startSelf(role string, group *cgroup.Group, thread []func() error, s Stream
 			return nil, fmt.Errorf("pidfd_open: %w", err)
 		}
 	}
-	return &Child{Pid: pid, PidFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+	return &Child{Pid: pid, waitPid: pid, PidFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
 }
 
 // onSpentThread runs f on a thread that ends with it, so that what f changes of
@@ -327,11 +330,15 @@ func (p *pipes) follow(c *Child) (proto.Report, error) {
 			return last, err
 		}
 		for i, fd := range fds {
-			if i == 0 && r.Stage == "pty" && c.Terminal == nil {
+			switch {
+			case i == 0 && r.Stage == "pty" && c.Terminal == nil:
 				c.Terminal = os.NewFile(uintptr(fd), "pty")
-				continue
+			case i == 0 && r.Stage == "forked":
+				c.PidFD.Close()
+				c.Pid, c.PidFD = r.Pid, os.NewFile(uintptr(fd), "pidfd")
+			default:
+				unix.Close(fd)
 			}
-			unix.Close(fd)
 		}
 		if r.Stage == "failed" && r.Failure != nil {
 			return r, r.Failure

@@ -79,7 +79,8 @@ type Filter struct {
 // Report is what a child says.
 type Report struct {
 	// Stage "pty" carries a terminal's controlling end as a descriptor; "exec"
-	// is the last word before execve; "forked" carries Pid; "failed" Failure.
+	// is the last word before execve; "forked" carries Pid and a pidfd of the
+	// program; "failed" Failure.
 	Stage   string   `json:"stage"`
 	Pid     int      `json:"pid,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`

@@ -110,6 +110,48 @@ func main() {
 			}
 		}
 		fmt.Println(ok)
+	case "talk": // n lines on each stream, in turn
+		n, _ := strconv.Atoi(args[0])
+		for i := range n {
+			fmt.Println("out", i)
+			fmt.Fprintln(os.Stderr, "err", i)
+		}
+	case "readlink":
+		to, err := os.Readlink(args[0])
+		if err != nil {
+			fail(err)
+		}
+		fmt.Println(to)
+	case "status":
+		b, _ := os.ReadFile("/proc/self/status")
+		for _, line := range strings.Split(string(b), "\n") {
+			if strings.HasPrefix(line, args[0]) {
+				fmt.Println(line)
+			}
+		}
+	case "pwd":
+		dir, err := os.Getwd()
+		if err != nil {
+			fail(err)
+		}
+		fmt.Println(dir)
+	case "env":
+		fmt.Println(os.Getenv(args[0]))
+	case "fds":
+		var all []string
+		for n := range descriptors() {
+			all = append(all, n)
+		}
+		slices.Sort(all)
+		fmt.Println(strings.Join(all, " "))
+	case "tty":
+		to, _ := os.Readlink("/proc/self/fd/0")
+		f, err := os.Open("/dev/tty")
+		if err != nil {
+			fail(err)
+		}
+		f.Close()
+		fmt.Println(to, "controls")
 	case "ids": // real, effective, saved and file system ids; groups
 		b, _ := os.ReadFile("/proc/self/status")
 		var ids []string
@@ -176,21 +218,7 @@ func report() {
 	r["mounts"] = mounts()
 	limits, _ := os.ReadFile("/proc/self/limits")
 	r["limits"] = strings.Split(strings.TrimSpace(string(limits)), "\n")
-	fds := map[string]string{}
-	// The directory being read is a descriptor too.
-	if d, err := os.Open("/proc/self/fd"); err == nil {
-		names, _ := d.Readdirnames(-1)
-		for _, n := range names {
-			if n != strconv.Itoa(int(d.Fd())) {
-				to, _ := os.Readlink("/proc/self/fd/" + n)
-				if strings.HasPrefix(to, "anon_inode:") { // of the Go runtime itself
-					continue
-				}
-				fds[n] = to
-			}
-		}
-	}
-	r["fds"] = fds
+	r["fds"] = descriptors()
 	r["uid_map"] = fields("/proc/self/uid_map")
 	r["setgroups"] = fields("/proc/self/setgroups")
 	r["oom_score_adj"] = fields("/proc/self/oom_score_adj")
@@ -201,6 +229,25 @@ func report() {
 	r["session"] = session()
 	r["keyring"] = fields("/proc/self/sessionid")
 	json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// descriptors are those that the program was started with.
+func descriptors() map[string]string {
+	fds := map[string]string{}
+	// The directory being read is a descriptor too.
+	if d, err := os.Open("/proc/self/fd"); err == nil {
+		names, _ := d.Readdirnames(-1)
+		for _, n := range names {
+			if n != strconv.Itoa(int(d.Fd())) {
+				to, _ := os.Readlink("/proc/self/fd/" + n)
+				if strings.HasPrefix(to, "anon_inode:") || strings.HasPrefix(to, "/sys/fs/cgroup/cpu/cpu.cfs_") { // of the Go runtime itself
+					continue
+				}
+				fds[n] = to
+			}
+		}
+	}
+	return fds
 }
 
 func session() string {
