@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/changeset"
 )
 
 // align moves what the layer has below a directory without an entry of its own to
@@ -92,12 +94,12 @@ func (a *aligner) target(path string) ([]byte, error) {
 	links := 0
 	for rest := []byte(path); len(rest) > 0; {
 		var comp []byte
-		comp, rest = cut(rest)
+		comp, rest = changeset.Cut(rest)
 		switch {
 		case len(comp) == 0 || string(comp) == ".":
 			continue
 		case string(comp) == "..":
-			at, _ = split(at)
+			at, _ = changeset.Split(at)
 			continue
 		}
 		next := []byte(joinPath(string(at), string(comp)))
@@ -109,7 +111,7 @@ func (a *aligner) target(path string) ([]byte, error) {
 			at = next
 			continue
 		}
-		if links++; links > maxLinks {
+		if links++; links > changeset.MaxLinks {
 			return nil, unix.ELOOP
 		}
 		if target[0] == '/' {
@@ -128,7 +130,7 @@ func (a *aligner) linkTo(path string) (string, error) {
 		return "", err
 	}
 	if own {
-		parent, base := split([]byte(path))
+		parent, base := changeset.Split([]byte(path))
 		target, err := a.s.linkAt(a.s.known(parent), base)
 		return string(target), err
 	}
@@ -142,7 +144,7 @@ func (a *aligner) makeAll(path []byte, times [2]unix.Timespec) (*dir, error) {
 	at := a.s.tree.root
 	for rest := path; len(rest) > 0; {
 		var comp []byte
-		comp, rest = cut(rest)
+		comp, rest = changeset.Cut(rest)
 		if d := a.s.tree.lookup(at, comp); d != nil {
 			at = d
 			continue
@@ -154,14 +156,14 @@ func (a *aligner) makeAll(path []byte, times [2]unix.Timespec) (*dir, error) {
 		if _, err := typeAt(fd, string(comp)); !errors.Is(err, unix.ENOENT) {
 			return nil, err
 		}
-		d, err := a.s.mkdir(at, comp, implicitMode, false)
+		d, err := a.s.mkdir(at, comp, changeset.ImplicitMode, false)
 		if err != nil {
 			return nil, err
 		}
-		d.attrs = attrs{mode: implicitMode, uid: a.s.caller.uid, gid: a.s.caller.gid, times: times}
+		d.attrs = attrs{mode: changeset.ImplicitMode, uid: a.s.caller.uid, gid: a.s.caller.gid, times: times}
 		// Its parent is finished, and may have handed down what finishDirs gave it.
 		if sub, err := a.s.openDir(d); err == nil {
-			err = errors.Join(removeXattrs(sub), unix.Fchown(sub, int(d.attrs.uid), int(d.attrs.gid)), unix.Fchmod(sub, implicitMode))
+			err = errors.Join(removeXattrs(sub), unix.Fchown(sub, int(d.attrs.uid), int(d.attrs.gid)), unix.Fchmod(sub, changeset.ImplicitMode))
 			unix.Close(sub)
 			if err != nil {
 				return nil, err

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 )
 
@@ -49,20 +49,6 @@ func timespec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
-// refused tells why an attribute of an image is not for the file system, or "".
-// overlayfs and its rootless cousins would take orders from these: an image could
-// hide files, or lend them another owner.
-func refused(name []byte) string {
-	switch s := string(name); {
-	case strings.HasPrefix(s, "trusted.overlay."), strings.HasPrefix(s, "user.overlay."),
-		strings.HasPrefix(s, "user.fuseoverlayfs."), s == "user.containers.override_stat":
-		return "it would steer an overlay file system"
-	case s == "security.selinux":
-		return "labels are the host's business"
-	}
-	return ""
-}
-
 // copyXattrs is h's attributes to restore, names and values copied.
 func (l *stage) copyXattrs(h *tar.Header) ([]xattr, error) {
 	if len(h.Xattrs) == 0 {
@@ -70,8 +56,8 @@ func (l *stage) copyXattrs(h *tar.Header) ([]xattr, error) {
 	}
 	var list []xattr
 	for _, x := range h.Xattrs {
-		if why := refused(x.Name); why != "" {
-			if err := l.losses.lose(lostOverlay, string(h.Name), "set "+string(x.Name), errors.New(why)); err != nil {
+		if why := changeset.Refused(x.Name); why != "" {
+			if err := l.losses.Lose(changeset.LostOverlay, string(h.Name), "set "+string(x.Name), errors.New(why)); err != nil {
 				return nil, err
 			}
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 )
 
@@ -108,8 +109,8 @@ func TestABombStopsAtItsRatio(t *testing.T) {
 	img.Config.RootFS.DiffIDs[0] = digest.FromString("never reached")
 	_, err = Image(context.Background(), src, img, filepath.Join(work, "d"), Options{})
 	var limit *LimitError
-	if !errors.As(err, &limit) || limit.Limit != ratioFloor {
-		t.Errorf("%v: want a LimitError of %d", err, ratioFloor)
+	if !errors.As(err, &limit) || limit.Limit != changeset.RatioFloor {
+		t.Errorf("%v: want a LimitError of %d", err, changeset.RatioFloor)
 	}
 	nothingIn(t, work)
 }

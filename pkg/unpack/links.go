@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 )
 
@@ -24,13 +25,13 @@ type lowerLink struct {
 // hardLink makes base in parent a second name of an earlier entry of this layer,
 // or keeps it for linkLower.
 func (s *stage) hardLink(parent *dir, base []byte, h *tar.Header) error {
-	s.linkBuf = clean(s.linkBuf, h.Linkname)
+	s.linkBuf = changeset.Clean(s.linkBuf, h.Linkname)
 	target := s.linkBuf
 	if len(target) == 0 {
 		return ErrLinkToDirectory
 	}
-	targetPath, targetBase := split(target)
-	if role, err := classify(targetPath, targetBase); err != nil || role != plain {
+	targetPath, targetBase := changeset.Split(target)
+	if role, err := changeset.Classify(targetPath, targetBase); err != nil || role != changeset.Plain {
 		return ErrNoTarget // a name that no layer can make
 	}
 	from, lowerPath, err := s.walk(targetPath, nil)

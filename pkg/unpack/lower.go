@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/changeset"
 )
 
 // This file is about the places in which layers are not independent of those
@@ -63,7 +65,7 @@ func (m *merger) canonical(s *stage, path string) (*string, error) {
 		if own || err != nil {
 			return nil, err
 		}
-		if links++; links > maxLinks {
+		if links++; links > changeset.MaxLinks {
 			return nil, nil
 		}
 		if strings.HasPrefix(target, "/") {
@@ -106,7 +108,7 @@ func (m *merger) lstat(path string) (typ uint32, target string, err error) {
 // has tells whether the layer itself says what is at path: by an entry, not only
 // by one that lies below.
 func (s *stage) has(path string) (bool, error) {
-	parent, base := split([]byte(path))
+	parent, base := changeset.Split([]byte(path))
 	d := s.known(parent)
 	if d == nil {
 		return false, nil
@@ -130,7 +132,7 @@ func (s *stage) known(path []byte) *dir {
 	at := s.tree.root
 	for rest := path; len(rest) > 0 && at != nil; {
 		var comp []byte
-		comp, rest = cut(rest)
+		comp, rest = changeset.Cut(rest)
 		at = s.tree.lookup(at, comp)
 	}
 	return at
@@ -155,7 +157,7 @@ func (m *merger) linkLower(s *stage) error {
 }
 
 func (m *merger) linkOne(s *stage, l lowerLink) error {
-	parent, base := split([]byte(l.target))
+	parent, base := changeset.Split([]byte(l.target))
 	from, err := m.root.Follow("/"+string(parent), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return ErrNoTarget

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/internal/beneath"
+	"peel/pkg/layers/changeset"
 )
 
 // merger lays the trees of an image's layers one over the other, from the bottom
@@ -38,7 +39,7 @@ func (m *merger) add(s *stage) error {
 	}
 	for _, v := range s.whiteouts {
 		if err := m.whiteout(s, v); err != nil {
-			return entryError(v.dir+"/"+whiteoutPrefix+v.name, "whiteout", err)
+			return entryError(v.dir+"/"+changeset.WhiteoutPrefix+v.name, "whiteout", err)
 		}
 	}
 	if err := m.align(s); err != nil {
@@ -161,7 +162,7 @@ func removeXattrs(fd int) error {
 	for rest := buf[:n]; len(rest) > 0; {
 		name := unix.ByteSliceToString(rest)
 		rest = rest[len(name)+1:]
-		if refused([]byte(name)) != "" {
+		if changeset.Refused([]byte(name)) != "" {
 			continue // the host's
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) && !tolerable(err) {

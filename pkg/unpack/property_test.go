@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/changeset"
 )
 
 // TestMergeEqualsApplyingOneAfterTheOther unpacks thousands of random stacks of
@@ -119,9 +121,9 @@ func randomEntry(r *rand.Rand, n int) entry {
 		e.kind, e.arg = "char", "1:3"
 	case p < 96:
 		dir, base := splitText(e.name)
-		e = entry{kind: "file", name: joinPath(dir, whiteoutPrefix+base), mode: 0o644, mtime: e.mtime}
+		e = entry{kind: "file", name: joinPath(dir, changeset.WhiteoutPrefix+base), mode: 0o644, mtime: e.mtime}
 	default:
-		e = entry{kind: "file", name: joinPath(e.name, opaqueName), mode: 0o644, mtime: e.mtime}
+		e = entry{kind: "file", name: joinPath(e.name, changeset.OpaqueName), mode: 0o644, mtime: e.mtime}
 	}
 	if (e.kind == "dir" || e.kind == "file") && r.IntN(4) == 0 && e.xattrs != nil {
 		e.xattrs["trusted."+string(rune('a'+r.IntN(2)))] = fmt.Sprint(n)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"peel/pkg/layers/changeset"
 )
 
 // reference applies layers to a tree in memory, one entry after the other, as
@@ -67,7 +69,7 @@ func (r *reference) apply(first bool, entries []entry) error {
 	r.made, r.new = map[place]bool{}, map[*node]bool{}
 	own, files := map[string]bool{}, map[string]bool{}
 	for _, e := range entries {
-		if role, err := roleOf(e.name); err == nil && role == plain {
+		if role, err := roleOf(e.name); err == nil && role == changeset.Plain {
 			own[cleanText(e.name)] = true
 			files[cleanText(e.name)] = files[cleanText(e.name)] || e.kind != "dir"
 		}
@@ -79,19 +81,19 @@ func (r *reference) apply(first bool, entries []entry) error {
 		}
 		dir, base := splitText(cleanText(e.name))
 		switch role {
-		case opaque:
+		case changeset.Opaque:
 			if d := r.lowerDir(dir, own); d != nil {
 				clear(d.kids)
 			}
-		case whiteout:
+		case changeset.Whiteout:
 			if d := r.lowerDir(dir, own); d != nil {
-				delete(d.kids, strings.TrimPrefix(base, whiteoutPrefix))
+				delete(d.kids, strings.TrimPrefix(base, changeset.WhiteoutPrefix))
 			}
 		}
 	}
 	var visits []visit
 	for _, e := range entries {
-		if role, _ := roleOf(e.name); role != plain {
+		if role, _ := roleOf(e.name); role != changeset.Plain {
 			continue
 		}
 		if first {
@@ -306,16 +308,16 @@ func samePrefix(v, w visit) bool {
 	return a == b
 }
 
-func cleanText(name string) string { return string(clean(nil, []byte(name))) }
+func cleanText(name string) string { return string(changeset.Clean(nil, []byte(name))) }
 
 func splitText(path string) (dir, base string) {
-	d, b := split([]byte(path))
+	d, b := changeset.Split([]byte(path))
 	return string(d), string(b)
 }
 
-func roleOf(name string) (role, error) {
-	dir, base := split(clean(nil, []byte(name)))
-	return classify(dir, base)
+func roleOf(name string) (changeset.Role, error) {
+	dir, base := changeset.Split(changeset.Clean(nil, []byte(name)))
+	return changeset.Classify(dir, base)
 }
 
 // list writes the tree as text, in the form of list.

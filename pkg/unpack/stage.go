@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 )
 
@@ -50,7 +51,7 @@ type stage struct {
 type shared struct {
 	caller *caller
 	limits Limits
-	losses *losses
+	losses *changeset.Losses
 	pool   *pool
 
 	entries, bytes, kept atomic.Int64 // so far, of all layers
@@ -70,7 +71,7 @@ func newStage(j *shared, fd int, blobSize int64) *stage {
 		blobSize: blobSize,
 	}
 	// What the root is unless an entry tells. Its times will be the first entry's.
-	s.tree.root.attrs = attrs{mode: implicitMode, uid: j.caller.uid, gid: j.caller.gid}
+	s.tree.root.attrs = attrs{mode: changeset.ImplicitMode, uid: j.caller.uid, gid: j.caller.gid}
 	return s
 }
 
@@ -121,22 +122,22 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 	if err := s.admit(h); err != nil {
 		return err
 	}
-	s.nameBuf = clean(s.nameBuf, h.Name)
+	s.nameBuf = changeset.Clean(s.nameBuf, h.Name)
 	path := s.nameBuf
 	if len(path) == 0 {
 		return s.rootEntry(h)
 	}
-	parentPath, base := split(path)
-	role, err := classify(parentPath, base)
+	parentPath, base := changeset.Split(path)
+	role, err := changeset.Classify(parentPath, base)
 	switch {
 	case err != nil:
 		return err
-	case role == hidden:
+	case role == changeset.Hidden:
 		return nil
-	case role == opaque:
+	case role == changeset.Opaque:
 		return s.whiteout(victim{dir: string(parentPath)})
-	case role == whiteout:
-		return s.whiteout(victim{dir: string(parentPath), name: string(base[len(whiteoutPrefix):])})
+	case role == changeset.Whiteout:
+		return s.whiteout(victim{dir: string(parentPath), name: string(base[len(changeset.WhiteoutPrefix):])})
 	}
 
 	a := attrsOf(h)
@@ -171,16 +172,16 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 
 // admit counts an entry against the limits.
 func (s *stage) admit(h *tar.Header) error {
-	if err := exceeded("entries", s.entries.Add(1), s.limits.Entries); err != nil {
+	if err := changeset.Exceeded("entries", s.entries.Add(1), s.limits.Entries); err != nil {
 		return err
 	}
 	if h.Type != tar.TypeReg {
 		return nil
 	}
-	if err := exceeded("bytes of a file", h.Size, s.limits.FileBytes); err != nil {
+	if err := changeset.Exceeded("bytes of a file", h.Size, s.limits.FileBytes); err != nil {
 		return err
 	}
-	if err := exceeded("bytes of files", s.bytes.Add(h.Size), s.limits.Bytes); err != nil {
+	if err := changeset.Exceeded("bytes of files", s.bytes.Add(h.Size), s.limits.Bytes); err != nil {
 		return err
 	}
 	stored := h.Size
@@ -190,12 +191,12 @@ func (s *stage) admit(h *tar.Header) error {
 			stored += e.Len
 		}
 	}
-	return exceeded("bytes of a layer", h.BodyOffset+stored, max(ratioFloor, s.limits.Ratio*s.blobSize))
+	return changeset.Exceeded("bytes of a layer", h.BodyOffset+stored, max(changeset.RatioFloor, s.limits.Ratio*s.blobSize))
 }
 
 // keep counts something that stays in memory until the merge.
 func (s *stage) keep() error {
-	return exceeded("directories, whiteouts and links to lower layers", s.kept.Add(1), s.limits.Kept)
+	return changeset.Exceeded("directories, whiteouts and links to lower layers", s.kept.Add(1), s.limits.Kept)
 }
 
 func (s *stage) rootEntry(h *tar.Header) error {

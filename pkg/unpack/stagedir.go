@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/changeset"
 )
 
 // directory makes, or gives new attributes to, a directory that the layer names.
@@ -22,9 +24,6 @@ func (s *stage) directory(parent *dir, base []byte, a attrs) error {
 	return nil
 }
 
-// implicitMode is that of directories which no entry names.
-const implicitMode = 0o755
-
 // parent returns the directory at path, a clean one, and makes what is missing of
 // it. What it makes is stamped with the times of the entry it was made for.
 func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
@@ -39,9 +38,6 @@ func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
 	return d, nil
 }
 
-// maxLinks is as many links as the kernel follows for one name (path_resolution(7)).
-const maxLinks = 40
-
 // walk goes to the directory at path. A link of this layer is followed, in the
 // layer's tree as in a chroot. If of is nil, nothing is made: where the layer has
 // no such directory, walk returns nil and the path as far as its links resolve it.
@@ -49,7 +45,7 @@ func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error
 	at, links := s.tree.root, 0
 	for rest := path; len(rest) > 0; {
 		var comp []byte
-		comp, rest = cut(rest)
+		comp, rest = changeset.Cut(rest)
 		switch {
 		case len(comp) == 0 || string(comp) == ".":
 			continue
@@ -71,7 +67,7 @@ func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error
 			return nil, "", err
 		}
 		if target != nil {
-			if links++; links > maxLinks {
+			if links++; links > changeset.MaxLinks {
 				return nil, "", unix.ELOOP
 			}
 			if target[0] == '/' {
@@ -81,12 +77,12 @@ func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error
 			continue
 		}
 		if of == nil {
-			return nil, joinPath(at.join(string(comp)), string(clean(nil, rest))), nil
+			return nil, joinPath(at.join(string(comp)), string(changeset.Clean(nil, rest))), nil
 		}
-		if at, err = s.mkdir(at, comp, implicitMode, false); err != nil {
+		if at, err = s.mkdir(at, comp, changeset.ImplicitMode, false); err != nil {
 			return nil, "", err
 		}
-		at.attrs = attrs{mode: implicitMode, uid: s.caller.uid, gid: s.caller.gid, times: of.times}
+		at.attrs = attrs{mode: changeset.ImplicitMode, uid: s.caller.uid, gid: s.caller.gid, times: of.times}
 		for up := at.parent; up != nil && !up.implicitBelow; up = up.parent {
 			up.implicitBelow = true
 		}
@@ -115,7 +111,7 @@ func (s *stage) linkAt(d *dir, name []byte) ([]byte, error) {
 // goes first. Permission to work in it is always there; the rest of the mode that
 // children could inherit (set-gid) or trip over waits for finishDirs.
 func (s *stage) mkdir(parent *dir, base []byte, mode uint32, explicit bool) (*dir, error) {
-	if err := exceeded("directories above a name", int64(parent.depth+1), int64(s.limits.Depth)); err != nil {
+	if err := changeset.Exceeded("directories above a name", int64(parent.depth+1), int64(s.limits.Depth)); err != nil {
 		return nil, err
 	}
 	if err := s.keep(); err != nil {

@@ -34,15 +34,14 @@ import (
 // mode 0755 for directories, 0644 for the rest, owner 0:0 and the time 1.
 
 type entry struct {
-	kind    string
-	name    string
-	arg     string // content, target or device
-	mode    uint32
-	uid     int
-	gid     int
-	mtime   time.Time
-	xattrs  map[string]string
-	rawMode bool
+	kind   string
+	name   string
+	arg    string // content, target or device
+	mode   uint32
+	uid    int
+	gid    int
+	mtime  time.Time
+	xattrs map[string]string
 }
 
 func parse(text string) []entry {

@@ -22,29 +22,20 @@ package unpack
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"peel/internal/beneath"
 	"peel/pkg/layers"
+	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 	"peel/pkg/progress"
 	"peel/pkg/store"
 )
-
-// Blobs is where the layers come from; a *store.Store is one.
-type Blobs interface {
-	// Blob opens the blob that d describes. It may still be arriving: then Read
-	// waits for more, and gives io.EOF only once the blob's size and digest have
-	// been checked. When ctx ends, a Read that waits returns.
-	Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
-}
 
 // Form is what DIR becomes.
 type Form int
@@ -106,12 +97,12 @@ func Image(ctx context.Context, src Blobs, img *store.Image, dir string, o Optio
 	}
 
 	me := whoAmI()
-	j := &shared{caller: &me, limits: o.Limits.withDefaults(), losses: &losses{strict: o.Strict}}
+	j := &shared{caller: &me, limits: o.Limits.WithDefaults(), losses: &changeset.Losses{Strict: o.Strict}}
 	u := &unpacker{shared: j, staging: st, src: src, img: img, o: o}
 	if err := u.run(ctx); err != nil {
 		return stats, err
 	}
-	j.losses.report(o.Progress)
+	j.losses.Report(o.Progress)
 	return Stats{Layers: len(img.Manifest.Layers), Entries: j.entries.Load(), Bytes: j.bytes.Load()}, nil
 }
 
@@ -138,7 +129,7 @@ func (u *unpacker) run(ctx context.Context) error {
 	u.pool = newPool(min(runtime.GOMAXPROCS(0), maxWriters), min(jobs, n), u.caller)
 	defer u.pool.close()
 
-	turns := newTurns(jobs)
+	turns := changeset.NewTurns(jobs)
 	ready := make([]chan *stage, n)
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range n {
@@ -205,7 +196,7 @@ func (u *unpacker) makeRoot() error {
 		return err
 	}
 	if len(u.img.Manifest.Layers) == 0 { // else the bottom layer does it
-		err := errors.Join(unix.Chmod(procPath(root), implicitMode), unix.UtimesNano(procPath(root), make([]unix.Timespec, 2)))
+		err := errors.Join(unix.Chmod(procPath(root), changeset.ImplicitMode), unix.UtimesNano(procPath(root), make([]unix.Timespec, 2)))
 		if err != nil {
 			return err
 		}
@@ -217,7 +208,7 @@ func (u *unpacker) makeRoot() error {
 
 // layer makes the tree of layer i: the bottom one where the result is to be, the
 // others beside it. It returns only after the layer's digests are found right.
-func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, error) {
+func (u *unpacker) layer(ctx context.Context, turns *changeset.Turns, i int) (*stage, error) {
 	d := u.img.Manifest.Layers[i]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -227,7 +218,7 @@ func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, erro
 	}
 	defer blob.Close()
 	// Opening reads the first bytes: a layer takes its turn when they are there.
-	r, err := layers.Open(d.MediaType, &meter{r: blob, d: d, f: u.o.Progress})
+	r, err := layers.Open(d.MediaType, &changeset.Meter{Reader: blob, Blob: d, Progress: u.o.Progress})
 	if err != nil {
 		return nil, err
 	}
@@ -239,10 +230,10 @@ func (u *unpacker) layer(ctx context.Context, turns *turns, i int) (*stage, erro
 		u.o.Progress.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
 			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
 	}
-	if err := turns.take(ctx, d.Size); err != nil {
+	if err := turns.Take(ctx, d.Size); err != nil {
 		return nil, err
 	}
-	defer turns.give()
+	defer turns.Give()
 
 	fd, err := u.treeOf(i)
 	if err != nil {

@@ -2,6 +2,8 @@ package unpack
 
 import (
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/layers/changeset"
 )
 
 // writer makes files. One writer is one goroutine, and from its first file of
@@ -162,18 +164,18 @@ func (s *stage) chown(a *attrs, uid, gid uint32, called label, change func(uid, 
 	if !tolerable(err) {
 		return &EntryError{Name: called.String(), Op: "chown", Err: err}
 	}
-	return s.losses.lose(lostOwner, called.String(), "chown", err)
+	return s.losses.Lose(changeset.LostOwner, called.String(), "chown", err)
 }
 
 func (s *stage) xattrOutcome(attr string, called label, err error) error {
 	if err == nil {
 		return nil
 	}
-	op := "set " + printable(attr)
+	op := "set " + changeset.Printable(attr)
 	if !tolerable(err) {
 		return &EntryError{Name: called.String(), Op: op, Err: err}
 	}
-	return s.losses.lose(lostXattr, called.String(), op, err)
+	return s.losses.Lose(changeset.LostXattr, called.String(), op, err)
 }
 
 func (w *writer) symlink(b *batch, j *job) (op string, err error) {
@@ -191,7 +193,7 @@ func (w *writer) node(b *batch, j *job) (op string, err error) {
 	err = again(j.dirfd, name, func() error { return mknodat(j.dirfd, name, j.node|j.attrs.mode&0o777, j.dev) })
 	if err == unix.EPERM && j.node != unix.S_IFIFO {
 		// Only the real root may make devices. Its name and attributes are kept.
-		if err := b.stage.losses.lose(lostDevice, b.entryName(j), "mknod", err); err != nil {
+		if err := b.stage.losses.Lose(changeset.LostDevice, b.entryName(j), "mknod", err); err != nil {
 			return "", err
 		}
 		return w.file(b, j)

@@ -1,8 +1,8 @@
-package unpack
+package changeset
 
 import "peel/pkg/layers/tar"
 
-// Limits bounds what an image can make Image do. A zero field stands for the
+// Limits bounds what an image can make those do who apply its layers. A zero field stands for the
 // default named beside it. Going beyond one is a *LimitError, or for those of
 // Tar a *tar.LimitError.
 type Limits struct {
@@ -23,7 +23,8 @@ type Limits struct {
 	Tar tar.Limits // of each layer
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults fills in what is zero.
+func (l Limits) WithDefaults() Limits {
 	orElse(&l.Entries, 8<<20)
 	orElse(&l.Bytes, 1<<40)
 	orElse(&l.FileBytes, 256<<30)
@@ -39,11 +40,11 @@ func orElse[T int | int64](field *T, value T) {
 	}
 }
 
-// ratioFloor is how far a layer may expand whatever its ratio.
-const ratioFloor = 1 << 30
+// RatioFloor is how far a layer may expand whatever its ratio.
+const RatioFloor = 1 << 30
 
-// exceeded is nil as long as got is within limit.
-func exceeded(what string, got, limit int64) error {
+// Exceeded is nil as long as got is within limit.
+func Exceeded(what string, got, limit int64) error {
 	if got <= limit {
 		return nil
 	}
