@@ -25,7 +25,11 @@ func (w *walker) regular(h *header, st *unix.Statx_t, handle int) error {
 	if err != nil {
 		return w.fault("open", err)
 	}
-	defer unix.Close(fd)
+	defer func() {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}()
 	if err := w.attributes(h, opened(fd)); err != nil {
 		return err
 	}
@@ -40,6 +44,14 @@ func (w *walker) regular(h *header, st *unix.Statx_t, handle int) error {
 	}
 	if err := w.header(h); err != nil {
 		return err
+	}
+	if h.sparse == nil && w.out.sends(h.size) {
+		file := sent{fd, w.name(), h.size}
+		fd = -1
+		if err := w.out.send(file); err != nil {
+			return err
+		}
+		return w.out.zeros(padding(h.size))
 	}
 	if h.sparse == nil {
 		return w.data(fd, extent{0, h.size}, true)
@@ -81,11 +93,11 @@ func (w *walker) data(fd int, x extent, whole bool) error {
 			return w.fault("read", err)
 		}
 		if n == 0 {
-			w.warn(lostChange)
+			w.warn(lostChange, w.name())
 			break
 		}
 		if int64(n) > x.size {
-			w.warn(lostChange)
+			w.warn(lostChange, w.name())
 			n = int(x.size)
 		}
 		w.out.filled(n)

@@ -13,7 +13,7 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 	fd, err := openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		if err == unix.ENOENT {
-			w.warn(lostName)
+			w.warn(lostName, w.name())
 			return nil
 		}
 		return w.fault("open", err)
@@ -97,7 +97,7 @@ func (w *walker) subdirectory(ctx context.Context, h *header, handle int) error 
 func (w *walker) special(h *header, st *unix.Statx_t, fd int) error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFSOCK:
-		w.warn(lostSocket)
+		w.warn(lostSocket, w.name())
 		return nil
 	case unix.S_IFLNK:
 		n, err := readlink(fd, w.target)
@@ -153,7 +153,7 @@ func (w *walker) attributes(h *header, s source) error {
 		return w.fault("extended attributes", err)
 	}
 	if w.xattr.unnamable {
-		w.warn(lostXattr)
+		w.warn(lostXattr, w.name())
 	}
 	h.xattrs = w.xattr.list
 	if w.o.Form != OverrideStat {

@@ -65,13 +65,15 @@ type Options struct {
 // as one tar archive, its end marker included. root stays the caller's.
 //
 // It writes pieces of at most 256 KiB from a goroutine of its own, which has
-// ended when Tree returns; a Write that blocks is not broken off by ctx. Memory
+// ended when Tree returns; a Write that blocks is not broken off by ctx. If w is an
+// *os.File and a pipe, large files go in without being copied. Memory
 // is bounded, but for the names of one directory after the other and of hard
 // links seen so far; beyond 256 MiB of these it is a *LimitError. What goes wrong
 // with a file of the tree is an *EntryError.
 func Tree(ctx context.Context, root *os.File, w io.Writer, o Options) error {
-	out := newOutput(ctx, w)
-	t, err := newWalker(int(root.Fd()), out, o)
+	lost := &warnings{report: o.Progress}
+	out := newOutput(ctx, w, func(name string) { lost.warn(lostChange, name) })
+	t, err := newWalker(int(root.Fd()), out, lost, o)
 	if err == nil {
 		err = t.walk(ctx)
 		t.close()

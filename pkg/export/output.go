@@ -4,17 +4,28 @@ import (
 	"context"
 	"io"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // output collects the archive in buffers and has a goroutine write them, so that
 // the next files are read while a pipe's reader takes the last ones.
 type output struct {
-	ctx  context.Context
+	ctx     context.Context
+	pipe    *pipe             // what it writes to, if that is one
+	changed func(name string) // hears of files that change while they are sent; from the goroutine
+
 	buf  []byte      // being filled; its capacity is bufferSize
-	full chan []byte // to the goroutine, in order
+	full chan piece  // to the goroutine, in order
 	free chan []byte // back from it
 	done chan struct{}
-	err  atomic.Pointer[error] // of the first Write that failed
+	err  atomic.Pointer[error] // the first of the goroutine's
+}
+
+// piece is a part of the archive: a buffer, and then perhaps a file.
+type piece struct {
+	buf  []byte
+	file *sent
 }
 
 const (
@@ -23,17 +34,19 @@ const (
 	buffers    = 4
 )
 
-func newOutput(ctx context.Context, w io.Writer) *output {
+func newOutput(ctx context.Context, w io.Writer, changed func(name string)) *output {
 	o := &output{
-		ctx:  ctx,
-		full: make(chan []byte, buffers),
-		free: make(chan []byte, buffers),
-		done: make(chan struct{}),
+		ctx:     ctx,
+		pipe:    pipeOf(w),
+		changed: changed,
+		buf:     make([]byte, 0, bufferSize),
+		full:    make(chan piece, buffers),
+		free:    make(chan []byte, buffers),
+		done:    make(chan struct{}),
 	}
 	for range buffers - 1 {
 		o.free <- make([]byte, 0, bufferSize)
 	}
-	o.buf = make([]byte, 0, bufferSize)
 	go o.writeOut(w)
 	return o
 }
@@ -42,20 +55,29 @@ func newOutput(ctx context.Context, w io.Writer) *output {
 // round.
 func (o *output) writeOut(w io.Writer) {
 	defer close(o.done)
-	for b := range o.full {
+	for p := range o.full {
 		if o.err.Load() == nil {
-			if _, err := w.Write(b); err != nil {
+			_, err := w.Write(p.buf)
+			if err == nil && p.file != nil {
+				err = o.sendOut(w, p.file)
+			}
+			if err != nil {
 				o.err.Store(&err)
 			}
 		}
-		o.free <- b[:0]
+		if p.file != nil {
+			unix.Close(p.file.fd)
+		}
+		o.free <- p.buf[:0]
 	}
 }
 
 // flush hands over what is collected.
-func (o *output) flush() error {
-	if len(o.buf) > 0 {
-		o.full <- o.buf
+func (o *output) flush() error { return o.hand(piece{buf: o.buf}) }
+
+func (o *output) hand(p piece) error {
+	if len(p.buf) > 0 || p.file != nil {
+		o.full <- p
 		o.buf = <-o.free
 	}
 	if err := o.err.Load(); err != nil {

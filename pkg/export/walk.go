@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,7 @@ import (
 
 // walker goes through one tree, depth first and sorted.
 type walker struct {
+	*warnings
 	out  *output
 	o    Options
 	enc  encoder
@@ -39,7 +41,6 @@ type walker struct {
 	xattr  xattrReader
 	target []byte // of a symbolic link
 	dents  []byte
-	warned [lossKinds]bool
 }
 
 // inode is a file whatever its name. Its birth tells apart two files that had the
@@ -49,15 +50,16 @@ type inode struct {
 	born     int64
 }
 
-func newWalker(root int, out *output, o Options) (*walker, error) {
+func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error) {
 	w := &walker{
-		out:    out,
-		o:      o,
-		uid:    uint32(os.Geteuid()),
-		gid:    uint32(os.Getegid()),
-		links:  map[inode]string{},
-		target: make([]byte, unix.PathMax),
-		dents:  make([]byte, 64<<10),
+		warnings: lost,
+		out:      out,
+		o:        o,
+		uid:      uint32(os.Geteuid()),
+		gid:      uint32(os.Getegid()),
+		links:    map[inode]string{},
+		target:   make([]byte, unix.PathMax),
+		dents:    make([]byte, 64<<10),
 	}
 	if err := stat(root, &w.self); err != nil {
 		return nil, &EntryError{".", "stat", err}
@@ -212,14 +214,17 @@ var losses = [lossKinds]string{
 	lostXattr:  "has an extended attribute whose name tar cannot keep",
 }
 
-// warn tells of the first loss of each kind.
-func (w *walker) warn(l loss) {
-	if w.warned[l] {
-		return
+// warnings tells of the first loss of each kind, from any goroutine.
+type warnings struct {
+	report progress.Func
+	told   [lossKinds]atomic.Bool
+}
+
+func (w *warnings) warn(l loss, name string) {
+	if !w.told[l].Swap(true) {
+		w.report.Send(progress.Event{
+			Kind:    progress.Warning,
+			Message: fmt.Sprintf("%q: %s (more of these are not reported)", name, losses[l]),
+		})
 	}
-	w.warned[l] = true
-	w.o.Progress.Send(progress.Event{
-		Kind:    progress.Warning,
-		Message: fmt.Sprintf("%q: %s (more of these are not reported)", w.path, losses[l]),
-	})
 }
