@@ -115,30 +115,34 @@ func factsOf(t *testing.T, l *layout.Dir) facts {
 	}
 	var out facts
 	for _, desc := range m.Layers {
-		lf := layerFacts{names: map[string]byte{}}
-		f, err := os.Open(l.BlobPath(desc.Digest))
+		out = append(out, factsOfTar(t, l.BlobPath(desc.Digest)))
+	}
+	return out
+}
+
+func factsOfTar(t *testing.T, archive string) layerFacts {
+	t.Helper()
+	lf := layerFacts{names: map[string]byte{}}
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for tr := tar.NewReader(f); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return lf
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		for tr := tar.NewReader(f); ; {
-			h, err := tr.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-			if name == "" {
-				name = "."
-			}
-			lf.names[name] = '-'
-			if h.Typeflag == tar.TypeDir {
-				lf.names[name] = 'd'
-			}
+		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+		if name == "" {
+			name = "."
 		}
-		out = append(out, lf)
+		lf.names[name] = '-'
+		if h.Typeflag == tar.TypeDir {
+			lf.names[name] = 'd'
+		}
 	}
-	return out
 }

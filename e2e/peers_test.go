@@ -37,13 +37,18 @@ func umociRootfs(t *testing.T, ref, dir string) string {
 
 // podman mounts a pulled image with overlayfs.
 func podmanRootfs(t *testing.T, ref, dir string) string {
+	podman := podmanIn(t, dir)
+	podman("pull", "-q", "--tls-verify=false", ref)
+	return strings.TrimSpace(podman("image", "mount", ref))
+}
+
+// podmanIn returns podman with a storage below dir, and unmounts all that it
+// mounts there.
+func podmanIn(t *testing.T, dir string) func(args ...string) string {
 	root := filepath.Join(dir, "storage")
 	run, err := os.MkdirTemp("", "pod-") // podman allows it no more than 50 characters
 	if err != nil {
 		t.Fatal(err)
-	}
-	podman := func(args ...string) string {
-		return output(t, "podman", append([]string{"--root", root, "--runroot", run, "--storage-driver", "overlay"}, args...)...)
 	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(run); err != nil {
@@ -59,8 +64,9 @@ func podmanRootfs(t *testing.T, ref, dir string) string {
 			}
 		}
 	})
-	podman("pull", "-q", "--tls-verify=false", ref)
-	return strings.TrimSpace(podman("image", "mount", ref))
+	return func(args ...string) string {
+		return output(t, "podman", append([]string{"--root", root, "--runroot", run, "--storage-driver", "overlay"}, args...)...)
+	}
 }
 
 // crane writes the merged layers as one tar.
