@@ -43,7 +43,7 @@ func (r *rootfs) commit(what string, o layerOptions) error {
 	if err != nil {
 		return fmt.Errorf("layer %q: %w", what, err)
 	}
-	created := time.Unix(0, 0).UTC()
+	created := time.Now().UTC().Truncate(time.Second)
 	r.layers = append(r.layers, desc)
 	r.config.History = append(r.config.History, ocispec.History{Created: &created, CreatedBy: what})
 	r.config.RootFS.DiffIDs = append(r.config.RootFS.DiffIDs, desc.Digest) // a plain tar's digest is its DiffID
@@ -52,7 +52,7 @@ func (r *rootfs) commit(what string, o layerOptions) error {
 
 // image joins the layers and the config.
 func (r *rootfs) image(c ocispec.ImageConfig) (ocispec.Descriptor, error) {
-	created := time.Unix(0, 0).UTC()
+	created := time.Now().UTC().Truncate(time.Second)
 	r.config.Created, r.config.Config = &created, c
 	r.config.OS, r.config.Architecture = "linux", runtime.GOARCH
 	r.config.RootFS.Type = "layers"
