@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peel/pkg/registry"
+	"peel/pkg/run"
 )
 
 // Exit codes, as docker and podman use them; 128+n is the shell's word for death
@@ -42,6 +43,10 @@ func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
 	var interrupted interruptedError
 	if errors.As(context.Cause(ctx), &interrupted) {
 		fmt.Fprintf(a.stderr, "peel: interrupted; run the same command again to go on where it stopped\n")
@@ -54,7 +59,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	if isUsage(err) {
 		return exitUsage
 	}
-	return exitFailure
+	return run.ExitCode(err)
 }
 
 // isUsage tells a mistake in the command line from one that only the work showed.

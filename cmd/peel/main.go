@@ -7,14 +7,17 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"peel/pkg/run"
 )
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	run.Dispatch() // a child of peel's own plays its part and does not return
+	os.Exit(peel(os.Args[1:]))
 }
 
-// run is peel as a function of its arguments; it returns the exit code.
-func run(args []string) int {
+// peel is the command as a function of its arguments; it returns the exit code.
+func peel(args []string) int {
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	signals := make(chan os.Signal, 2)

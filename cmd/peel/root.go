@@ -42,6 +42,7 @@ func newRootCommand(a *app) *cobra.Command {
 	flags.StringVar(&a.root, "root", "", "store `DIR` (default: $PEEL_ROOT, else /var/lib/peel for root, ~/.local/share/peel for others)")
 	flags.StringVar(&a.progress, "progress", "auto", "`MODE` of progress on stderr: auto, tty, plain, json, none")
 	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a), newExportCommand(a), newExplainCommand(a), newGunzipCommand(a), newRmiCommand(a), newPruneCommand(a))
+	cmd.AddCommand(containerCommands(a)...)
 	cmd.Args = asUsage(cmd.Args)
 	for _, verb := range cmd.Commands() {
 		verb.Args = asUsage(verb.Args)
@@ -59,19 +60,24 @@ func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// openStore opens the store that --root, PEEL_ROOT or the user's id chooses.
+// openStore opens the store at storeRoot.
 func (a *app) openStore() (*store.Store, error) {
-	root := a.root
-	if root == "" {
-		root = os.Getenv("PEEL_ROOT")
-	}
-	if root == "" {
-		var err error
-		if root, err = defaultRoot(); err != nil {
-			return nil, &store.Error{Err: err}
-		}
+	root, err := a.storeRoot()
+	if err != nil {
+		return nil, &store.Error{Err: err}
 	}
 	return store.Open(root)
+}
+
+// storeRoot is the directory that --root, PEEL_ROOT or the user's id chooses.
+func (a *app) storeRoot() (string, error) {
+	if a.root != "" {
+		return a.root, nil
+	}
+	if root := os.Getenv("PEEL_ROOT"); root != "" {
+		return root, nil
+	}
+	return defaultRoot()
 }
 
 func defaultRoot() (string, error) {

@@ -9,9 +9,12 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"peel/pkg/run"
 )
 
 func TestMain(m *testing.M) {
+	run.Dispatch()
 	testscript.Main(m, map[string]func(){"peel": main})
 }
 

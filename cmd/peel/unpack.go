@@ -63,6 +63,8 @@ type unpackRequest struct {
 	dir  string
 	when string // --pull
 	opts unpack.Options
+	// done, unless nil, is called when DIR is complete.
+	done func(*store.Image) error
 }
 
 func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error {
@@ -184,5 +186,8 @@ func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req u
 		}
 	}
 	_, err := unpack.Image(ctx, blobs, img, req.dir, o)
+	if err == nil && req.done != nil {
+		err = req.done(img)
+	}
 	return err
 }

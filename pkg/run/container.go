@@ -27,7 +27,9 @@ type Record struct {
 	// Image is the reference it was made from, or the bundle's directory.
 	Image   string    `json:"image"`
 	Created time.Time `json:"created"`
-	Root    Rootfs    `json:"root"`
+	// Args is the command, as the config has it.
+	Args []string `json:"args"`
+	Root Rootfs   `json:"root"`
 	// User is docker's user[:group]; empty where the config has ids.
 	User string `json:"user,omitempty"`
 	// StopSignal is what Stop sends first; empty is SIGTERM.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -25,18 +27,31 @@ type CreateOptions struct {
 	StopSignal string
 	AutoRemove bool
 	Labels     map[string]string
-	// Populate makes the root file system in a directory of the container's
-	// own, which exists and is empty, and returns its path below it. The
-	// container's removal removes it.
-	Populate func(ctx context.Context, dir string) (rootfs string, err error)
+	// Files are files of the container's own, by their place in it: name
+	// resolution and the like. Each is mounted there.
+	Files map[string]string
+	// Populate makes the root file system, and the config for it, in a directory
+	// of the container's own, which exists and is empty. The container's removal
+	// removes it.
+	Populate func(ctx context.Context, dir string) (Populated, error)
+}
+
+// Populated is a root file system that CreateOptions.Populate has made.
+type Populated struct {
+	Rootfs string // its path below the directory
+	Spec   *specs.Spec
+	// StopSignal counts where CreateOptions have none.
+	StopSignal string
 }
 
 // Create makes a container that does not run yet. Its config is checked whole:
 // a wish that cannot be kept is an *UnsupportedError, never dropped. The spec
-// is not kept. With o.Populate, root is to be empty.
+// is not kept. With o.Populate, root is to be empty and spec nil.
 func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o CreateOptions) (*Container, error) {
-	if err := validate(spec); err != nil {
-		return nil, err
+	if o.Populate == nil {
+		if err := validate(spec); err != nil {
+			return nil, err
+		}
 	}
 	if o.Name != "" && !validName(o.Name) {
 		return nil, fmt.Errorf("container name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed", o.Name)
@@ -59,11 +74,17 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
-		rootfs, err := o.Populate(ctx, dir)
+		tree, err := o.Populate(ctx, dir)
+		if err == nil {
+			err = validate(tree.Spec)
+		}
 		if err != nil {
 			return nil, err
 		}
-		root = Rootfs{Dir: filepath.Join(rt.dataDir(id), "tree", rootfs)}
+		root, spec = Rootfs{Dir: filepath.Join(rt.dataDir(id), "tree", tree.Rootfs)}, tree.Spec
+		if o.StopSignal == "" {
+			o.StopSignal = tree.StopSignal
+		}
 	}
 	if len(root.Lower) > 0 {
 		for _, dir := range []string{"upper", "work"} {
@@ -72,8 +93,12 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 			}
 		}
 	}
+	spec, err := rt.writeFiles(id, tmp, spec, o.Files)
+	if err != nil {
+		return nil, err
+	}
 	c := &Container{rt: rt, Record: Record{
-		ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
+		Args: spec.Process.Args, ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
 		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels,
 	}}
 	if c.Name == "" {
@@ -108,6 +133,37 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 		return c, syncDir(rt.containers())
 	}
 	return c, nil
+}
+
+// writeFiles makes the container's own files and returns a config that mounts
+// them.
+func (rt *Runtime) writeFiles(id, tmp string, spec *specs.Spec, files map[string]string) (*specs.Spec, error) {
+	if len(files) == 0 {
+		return spec, nil
+	}
+	if err := os.Mkdir(filepath.Join(tmp, "files"), 0o755); err != nil {
+		return nil, err
+	}
+	changed := *spec
+	changed.Mounts = slices.Clone(spec.Mounts)
+	for _, place := range slices.Sorted(maps.Keys(files)) {
+		name := filepath.Join("files", filepath.Base(place))
+		f, err := os.OpenFile(filepath.Join(tmp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		_, err = f.WriteString(files[place])
+		if err == nil {
+			err = f.Chmod(0o644) // whatever the umask
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+		changed.Mounts = append(changed.Mounts, specs.Mount{
+			Destination: place, Type: "bind", Source: filepath.Join(rt.dataDir(id), name), Options: []string{"rbind", "rprivate"},
+		})
+	}
+	return &changed, nil
 }
 
 // Remove removes a container and all that it changed. One that runs is

@@ -1,0 +1,423 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/cobra"
+
+	"peel/pkg/bundle"
+	"peel/pkg/run"
+	"peel/pkg/store"
+	"peel/pkg/unpack"
+)
+
+// runFlags are the flags of run as they are typed.
+type runFlags struct {
+	pullFlags
+	streamFlags
+	create     run.CreateOptions
+	wishes     run.Wishes
+	envFile    []string
+	volumes    []string
+	tmpfs      []string
+	ulimits    []string
+	security   []string
+	labels     []string
+	memory     string
+	memorySwap string
+	entrypoint string
+	network    string
+	publish    []string
+	when       string
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] BUNDLE|IMAGE [COMMAND [ARG...]]",
+		Short: "Run a command in a new container",
+		Long: `Run a command in a new container.
+
+BUNDLE is a directory with a config.json, and begins with "." or "/". IMAGE is a
+reference; one that is not in the store is pulled. The container gets docker's
+default confinement, and no network but its own loopback.
+
+The exit code is the command's; 125 if peel failed, 126 if the command cannot be
+executed, 127 if it is not there.`,
+		Example: `  peel run --rm -it debian:12 bash
+  peel run -d --name web -v ./site:/usr/share/nginx/html:ro nginx:latest
+  peel run --memory 64m --cpus 0.5 --pids-limit 50 --read-only ./bundle`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], args[1:], f) },
+	}
+	f.register(cmd)
+	flags := cmd.Flags()
+	flags.SetInterspersed(false) // what follows IMAGE is the container's
+	flags.Bool("help", false, "help for run")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's id")
+	flags.BoolVarP(&f.interactive, "interactive", "i", false, "give the command this input")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	flags.BoolVar(&f.create.AutoRemove, "rm", false, "remove the container when it ends")
+	flags.StringVar(&f.create.Name, "name", "", "`NAME` of the container")
+	flags.StringVarP(&f.create.User, "user", "u", "", "`USER[:GROUP]` to run as, names or ids")
+	flags.StringVar(&f.create.StopSignal, "stop-signal", "", "`SIGNAL` that asks the container to end")
+	flags.StringArrayVarP(&f.labels, "label", "l", nil, "set a label, `NAME=VALUE`")
+	flags.StringArrayVarP(&f.wishes.Env, "env", "e", nil, "set a variable, `NAME=VALUE`; NAME alone passes on peel's own")
+	flags.StringArrayVar(&f.envFile, "env-file", nil, "read variables from `FILE`")
+	flags.StringVarP(&f.wishes.Cwd, "workdir", "w", "", "working `DIR`")
+	flags.StringVarP(&f.wishes.Hostname, "hostname", "h", "", "host `NAME`")
+	flags.StringVar(&f.entrypoint, "entrypoint", "", "replace the image's entrypoint by `COMMAND`")
+	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount `SOURCE:TARGET[:OPTIONS]`")
+	flags.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount a tmpfs at `TARGET[:OPTIONS]`")
+	flags.BoolVar(&f.wishes.ReadOnly, "read-only", false, "make the root file system read-only")
+	flags.StringVarP(&f.memory, "memory", "m", "", "limit memory to `SIZE`, as in 64m")
+	flags.StringVar(&f.memorySwap, "memory-swap", "", "limit memory and swap together to `SIZE`; -1 is no limit (default: twice the memory)")
+	flags.Float64Var(&f.wishes.Limits.CPUs, "cpus", 0, "limit processor time to `N` processors")
+	flags.Uint64Var(&f.wishes.Limits.CPUShares, "cpu-shares", 0, "relative `WEIGHT` of processor time")
+	flags.StringVar(&f.wishes.Limits.CPUSet, "cpuset-cpus", "", "run on these `CPUS` only, as in 0-3")
+	flags.Int64Var(&f.wishes.Limits.Pids, "pids-limit", 0, "limit processes to `N`; -1 is no limit")
+	flags.StringArrayVar(&f.ulimits, "ulimit", nil, "set a resource limit, `NAME=SOFT[:HARD]`")
+	flags.StringArrayVar(&f.wishes.CapAdd, "cap-add", nil, "add `CAPABILITY`, or ALL")
+	flags.StringArrayVar(&f.wishes.CapDrop, "cap-drop", nil, "drop `CAPABILITY`, or ALL")
+	flags.StringArrayVar(&f.security, "security-opt", nil, "`OPTION`: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE")
+	flags.StringVar(&f.network, "network", "none", "`MODE`: none or host")
+	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "not supported yet: use --network host")
+	flags.StringVar(&f.when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, what string, command []string, f runFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	profile, err := f.resolve(command)
+	if err != nil {
+		return usageError{nil, err}
+	}
+	rt, err := a.openRuntime()
+	if err != nil {
+		return err
+	}
+	var c *run.Container
+	if strings.HasPrefix(what, ".") || strings.HasPrefix(what, "/") {
+		c, err = createFromBundle(ctx, rt, what, f, profile)
+	} else {
+		c, err = a.createFromImage(ctx, rt, what, command, f, profile)
+	}
+	if err != nil {
+		return err
+	}
+	return a.startContainer(ctx, c, f.streamFlags)
+}
+
+// startContainer runs a container that was just created. One that cannot start
+// stays, as docker's does, unless it was to be removed.
+func (a *app) startContainer(ctx context.Context, c *run.Container, f streamFlags) error {
+	undo := func(err error) error {
+		if c.AutoRemove {
+			err = errors.Join(err, c.Remove(context.WithoutCancel(ctx), true))
+		}
+		return err
+	}
+	if f.detach {
+		if err := c.StartDetached(); err != nil {
+			return undo(err)
+		}
+		fmt.Fprintln(a.stdout, c.ID)
+		return nil
+	}
+	p, err := c.Start(f.streams())
+	if err != nil {
+		return undo(err)
+	}
+	return exitWith(f.follow(p))
+}
+
+// seccompChoice is what --security-opt says about the filter.
+type seccompChoice struct {
+	given   bool
+	profile string // empty: unconfined
+}
+
+// apply gives a config its filter. fromImage: the config was just made, and so
+// the default profile follows the capabilities that it has by now.
+func (s seccompChoice) apply(spec *specs.Spec, fromImage bool) error {
+	var err error
+	switch {
+	case s.given && s.profile == "":
+		spec.Linux.Seccomp = nil
+	case s.given:
+		spec.Linux.Seccomp, err = run.LoadSeccomp(s.profile, spec)
+	case fromImage:
+		spec.Linux.Seccomp, err = run.DefaultSeccomp(spec)
+	}
+	return err
+}
+
+// resolve turns what was typed into wishes.
+func (f *runFlags) resolve(command []string) (seccompChoice, error) {
+	var profile seccompChoice
+	w := &f.wishes
+	w.Terminal, w.Args = f.tty, command
+	switch f.network {
+	case "none":
+	case "host":
+		w.HostNetwork = true
+	default:
+		return profile, fmt.Errorf("--network %q: want none or host", f.network)
+	}
+	if len(f.publish) > 0 {
+		return profile, errors.New("-p is not supported yet: with --network host the container listens on the host itself")
+	}
+	if f.create.StopSignal != "" {
+		if _, err := run.ParseSignal(f.create.StopSignal); err != nil {
+			return profile, err
+		}
+	}
+	var err error
+	if w.Env, err = environment(f.envFile, w.Env); err != nil {
+		return profile, err
+	}
+	if w.Limits.Memory, err = byteSize("--memory", f.memory); err != nil {
+		return profile, err
+	}
+	if w.Limits.MemorySwap, err = byteSize("--memory-swap", f.memorySwap); err != nil {
+		return profile, err
+	}
+	if w.Limits.MemorySwap != 0 && w.Limits.Memory == 0 {
+		return profile, errors.New("--memory-swap needs --memory")
+	}
+	for _, v := range f.volumes {
+		m, err := run.ParseVolume(v)
+		if err != nil {
+			return profile, err
+		}
+		// docker makes a directory where the source is missing.
+		if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) && !isFile(m.Source) {
+			return profile, err
+		}
+		w.Mounts = append(w.Mounts, m)
+	}
+	for _, v := range f.tmpfs {
+		target, options, _ := strings.Cut(v, ":")
+		m := specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: target, Options: []string{"nosuid", "nodev", "noexec"}}
+		if options != "" {
+			m.Options = append(m.Options, strings.Split(options, ",")...)
+		}
+		w.Mounts = append(w.Mounts, m)
+	}
+	for _, u := range f.ulimits {
+		l, err := units.ParseUlimit(u)
+		if err != nil {
+			return profile, err
+		}
+		w.Rlimits = append(w.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(l.Name), Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
+	}
+	for _, l := range f.labels {
+		if f.create.Labels == nil {
+			f.create.Labels = map[string]string{}
+		}
+		name, value, _ := strings.Cut(l, "=")
+		f.create.Labels[name] = value
+	}
+	return f.securityOptions()
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && !info.IsDir()
+}
+
+func byteSize(flag, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if text == "-1" {
+		return -1, nil
+	}
+	n, err := units.RAMInBytes(text)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%s %q: want a size, as in 64m", flag, text)
+	}
+	return n, nil
+}
+
+// environment joins variables of files and flags. A NAME alone passes on peel's
+// own variable, if there is one.
+func environment(files, flags []string) ([]string, error) {
+	var words []string
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(b)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				words = append(words, line)
+			}
+		}
+	}
+	var env []string
+	for _, word := range append(words, flags...) {
+		name, _, hasValue := strings.Cut(word, "=")
+		if name == "" {
+			return nil, fmt.Errorf("variable %q has no name", word)
+		}
+		if !hasValue {
+			value, ok := os.LookupEnv(name)
+			if !ok {
+				continue
+			}
+			word = name + "=" + value
+		}
+		env = append(env, word)
+	}
+	return env, nil
+}
+
+func (f *runFlags) securityOptions() (seccompChoice, error) {
+	var profile seccompChoice
+	for _, o := range f.security {
+		key, value, ok := strings.Cut(o, "=")
+		if !ok {
+			key, value, _ = strings.Cut(o, ":") // docker's older form
+		}
+		switch {
+		case key == "no-new-privileges" && (value == "" || value == "true"):
+			f.wishes.NoNewPrivileges = true
+		case key == "no-new-privileges" && value == "false":
+		case key == "seccomp" && value == "unconfined":
+			profile = seccompChoice{given: true}
+		case key == "seccomp" && value != "":
+			b, err := os.ReadFile(value)
+			if err != nil {
+				return profile, err
+			}
+			profile = seccompChoice{given: true, profile: string(b)}
+		case key == "apparmor" && value != "":
+			f.wishes.AppArmor = value
+		default:
+			return profile, fmt.Errorf("--security-opt %q: want no-new-privileges, seccomp=FILE|unconfined or apparmor=PROFILE", o)
+		}
+	}
+	return profile, nil
+}
+
+// maxConfig bounds a config.json; real ones are some ten KiB.
+const maxConfig = 16 << 20
+
+// createFromBundle takes the config as it is, and over it what was typed.
+func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFlags, profile seccompChoice) (*run.Container, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	defer file.Close()
+	var spec specs.Spec
+	if err := json.NewDecoder(io.LimitReader(file, maxConfig)).Decode(&spec); err != nil {
+		return nil, fmt.Errorf("bundle %s: config.json: %w", dir, err)
+	}
+	if spec.Root == nil || spec.Process == nil || spec.Linux == nil {
+		return nil, fmt.Errorf("bundle %s: config.json has no root, process or linux", dir)
+	}
+	rootfs := spec.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(dir, rootfs)
+	}
+	for i := range spec.Mounts {
+		// runtime-spec config.md, Mounts: a relative source is the bundle's.
+		m := &spec.Mounts[i]
+		if bound(*m) && m.Source != "" && !filepath.IsAbs(m.Source) {
+			m.Source = filepath.Join(dir, m.Source)
+		}
+	}
+	if f.entrypoint != "" {
+		f.wishes.Args = append([]string{f.entrypoint}, f.wishes.Args...)
+	}
+	if err := f.wishes.Apply(&spec); err != nil {
+		return nil, usageError{nil, err}
+	}
+	if err := profile.apply(&spec, false); err != nil {
+		return nil, err
+	}
+	if f.tty {
+		spec.Process.ConsoleSize = run.TerminalSize(os.Stdout)
+	}
+	f.create.Image = dir
+	return rt.Create(ctx, run.Rootfs{Dir: rootfs}, &spec, f.create)
+}
+
+func bound(m specs.Mount) bool {
+	if m.Type == "bind" {
+		return true
+	}
+	for _, o := range m.Options {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return false
+}
+
+// createFromImage pulls the image if need be and unpacks it into the container's
+// own directory.
+func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags, profile seccompChoice) (*run.Container, error) {
+	o := f.create
+	o.Image, o.User = name, "" // who the user is, imageSpec finds out
+	o.Files = networkFiles(f)
+	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
+		tree := run.Populated{Rootfs: "rootfs"}
+		rootfs := filepath.Join(dir, tree.Rootfs)
+		err := a.unpack(ctx, unpackRequest{
+			name: name, dir: rootfs, when: f.when, opts: unpack.Options{Form: unpack.Rootfs},
+			done: func(img *store.Image) (err error) {
+				tree.StopSignal = img.Config.Config.StopSignal
+				tree.Spec, err = imageSpec(img, rootfs, command, f, profile)
+				return err
+			},
+		}, f.pullFlags)
+		return tree, err
+	}
+	return rt.Create(ctx, run.Rootfs{}, nil, o)
+}
+
+// imageSpec makes the config of a container from that of its image.
+func imageSpec(img *store.Image, rootfs string, command []string, f runFlags, profile seccompChoice) (*specs.Spec, error) {
+	root, err := os.Open(rootfs)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	bo := bundle.Options{Cmd: command, User: f.create.User, Hostname: f.wishes.Hostname, Terminal: f.tty, HostNetwork: f.wishes.HostNetwork}
+	if f.entrypoint != "" {
+		bo.Entrypoint = []string{f.entrypoint}
+	}
+	made, err := bundle.Spec(img.Config, root, bo)
+	if err != nil {
+		return nil, err
+	}
+	f.wishes.Args = nil // in bo.Cmd
+	if err := f.wishes.Apply(made); err != nil {
+		return nil, usageError{nil, err}
+	}
+	if err := profile.apply(made, true); err != nil {
+		return nil, err
+	}
+	if f.tty {
+		made.Process.ConsoleSize = run.TerminalSize(os.Stdout)
+	}
+	return made, nil
+}
