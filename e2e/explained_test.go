@@ -32,7 +32,8 @@ var explanations = []explanation{
 		peer: "podman",
 		why:  "a layer that has something below a directory and does not name the directory makes podman create it anew in the overlay, at the time of the pull",
 		is: func(f facts, d tree.Difference) bool {
-			return d.Field == "mtime" && f.topmostTouching(d.Path).names[d.Path] != 'd'
+			_, named := f.topmostTouching(d.Path).names[d.Path]
+			return d.Field == "mtime" && !named
 		},
 	}, {
 		peer: "podman",
