@@ -7,10 +7,16 @@ import (
 	"testing"
 )
 
-// TestLayersApplyAsTheSpecificationSays holds the rules of image-spec layer.md
-// and what the tools of the field agree on.
-func TestLayersApplyAsTheSpecificationSays(t *testing.T) {
-	needRoot(t)
+// stack is layers, from the bottom up, and the tree that they make.
+type stack struct {
+	name   string
+	layers []string
+	want   string
+}
+
+// stacks are the rules of image-spec layer.md, and what the tools of the field
+// agree on.
+func stacks() []stack {
 	long := strings.Repeat("n", 251)
 	many := []string{"file x 0; file f0 0"}
 	wantMany := []string{"file f0 0"}
@@ -21,11 +27,7 @@ func TestLayersApplyAsTheSpecificationSays(t *testing.T) {
 		wantMany = append(wantMany, fmt.Sprintf("file f%d %d", i, i))
 	}
 
-	for _, c := range []struct {
-		name   string
-		layers []string
-		want   string
-	}{
+	return []stack{
 		{"file over a non-empty directory of the layer below", []string{"dir d; file d/x 1", "file d new"}, "file d new"},
 		{"directory over a file", []string{"file d 1", "dir d; file d/x 2"}, "dir d; file d/x 2"},
 		{"directory over a symlink to a directory", []string{"dir a; file a/x 1; link d a", "dir d; file d/y 2"},
@@ -117,7 +119,12 @@ func TestLayersApplyAsTheSpecificationSays(t *testing.T) {
 		{"a file below a file replaces it", []string{"file a 1", "file a/b 2"}, "dir a; file a/b 2"},
 		{"hard links within a set-gid directory keep owners", []string{"dir d mode=02775 own=0:50; file d/a 1; file d/b 1 own=7:7; dir d/e"},
 			"dir d mode=2775 own=0:50; file d/a 1; file d/b 1 own=7:7; dir d/e"},
-	} {
+	}
+}
+
+func TestLayersApplyAsTheSpecificationSays(t *testing.T) {
+	needRoot(t)
+	for _, c := range stacks() {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := unpackText(t, c.layers...)
 			if err != nil {
@@ -130,13 +137,16 @@ func TestLayersApplyAsTheSpecificationSays(t *testing.T) {
 	}
 }
 
-func TestLayersThatMeanNothingAreRefused(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		layers []string
-		want   error
-		entry  string
-	}{
+// refusal is layers of which the last is refused, for the sake of entry.
+type refusal struct {
+	name   string
+	layers []string
+	want   error
+	entry  string
+}
+
+func refusals() []refusal {
+	return []refusal{
 		{"hard link to nothing", []string{"file a 1", "hard b nothing"}, ErrNoTarget, "b"},
 		{"hard link to nothing in the first layer", []string{"hard b nothing"}, ErrNoTarget, "b"},
 		{"hard link comes before its target", []string{"hard b a; file a 1"}, ErrNoTarget, "b"},
@@ -150,7 +160,11 @@ func TestLayersThatMeanNothingAreRefused(t *testing.T) {
 		{"whiteout of .", []string{"file d/.wh.."}, ErrWhiteout, "d/.wh.."},
 		{"the root as a link", []string{"link . /tmp"}, ErrRoot, "."},
 		{"the root as a file", []string{"file /d/.. x"}, ErrRoot, "/d/.."},
-	} {
+	}
+}
+
+func TestLayersThatMeanNothingAreRefused(t *testing.T) {
+	for _, c := range refusals() {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := unpackText(t, c.layers...)
 			var e *EntryError
