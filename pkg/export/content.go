@@ -9,8 +9,10 @@ const (
 	// them: readers that do not know sparse files then meet them only where a
 	// plain entry would have been a burden anyway.
 	sparseFrom = 1 << 20
-	// maxExtents bounds the map of a sparse file. One with more is stored plain.
-	maxExtents = 4096
+	// maxExtents bounds the map of a sparse file: archive/tar takes none beyond
+	// 1 MiB. A file with more is stored plain, unless that would never end.
+	maxExtents = 16 << 10
+	maxPlain   = 1 << 40
 )
 
 // regular writes a regular file. It closes handle.
@@ -140,6 +142,9 @@ func extents(fd int, size int64) ([]extent, error) {
 			break
 		}
 		if list = append(list, extent{from, to - from}); len(list) > maxExtents {
+			if size > maxPlain {
+				return nil, &LimitError{"extents of a file too large to be stored with its holes", int64(len(list)), maxExtents}
+			}
 			return nil, nil
 		}
 		stored += to - from

@@ -134,14 +134,18 @@ func (w *walker) linked(h *header, st *unix.Statx_t) (done bool, err error) {
 		ino:  st.Ino,
 		born: st.Btime.Sec*1e9 + int64(st.Btime.Nsec),
 	}
-	first, ok := w.links[key]
-	if !ok {
-		w.links[key] = string(w.path)
+	known := w.links[key]
+	if known == nil {
+		w.links[key] = &manyNamed{string(w.path), st.Nlink - 1}
 		w.linkBytes += len(w.path)
 		return false, w.hold()
 	}
 	link := *h
-	link.typ, link.link, link.size, link.major, link.minor = typeLink, []byte(first), 0, 0, 0
+	link.typ, link.link, link.size, link.major, link.minor = typeLink, []byte(known.first), 0, 0, 0
+	if known.left--; known.left == 0 {
+		delete(w.links, key)
+		w.linkBytes -= len(known.first)
+	}
 	return true, w.header(&link)
 }
 

@@ -125,6 +125,11 @@ func TestTree(t *testing.T) {
 `,
 		},
 		{
+			claim: "a file whose other name lies outside is a file",
+			steps: []step{file("../outside", 0o644, "data"), link("in", "../outside"), link("in2", "../outside")},
+			want:  "0 0644 0:0 in \"data\"\n1 0644 0:0 in2 -> in\n",
+		},
+		{
 			claim: "links, devices and fifos can have two names, too",
 			steps: []step{symlink("l1", "gone"), link("l2", "l1"), node("p1", unix.S_IFIFO|0o600, 0, 0), link("p2", "p1"),
 				node("c1", unix.S_IFCHR|0o666, 1, 3), link("c2", "c1")},
@@ -264,6 +269,18 @@ func TestParseOverride(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v, ok %v", tc.value, got, err, tc.want, tc.ok)
 		}
 	}
+}
+
+func FuzzParseOverride(f *testing.F) {
+	for _, s := range []string{"0:0:0755", "1:2:0100644:file", "0:6:660:block-8-16", "1:2:600:pipe"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		o, err := parseOverride(value)
+		if err == nil && (o.mode > 0o7777 || o.major > 4095 || o.minor >= 1<<20 || o.typ == 0 && o.major+o.minor != 0) {
+			t.Errorf("%q: %+v", value, o)
+		}
+	})
 }
 
 func TestMalformedOverrideIsAnErrorThatNamesTheFile(t *testing.T) {

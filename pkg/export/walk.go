@@ -35,7 +35,7 @@ type walker struct {
 	names  []byte
 	starts []int
 
-	links     map[inode]string // first names of files that have others
+	links     map[inode]*manyNamed // of files that have others still to come
 	linkBytes int
 
 	xattr  xattrReader
@@ -50,6 +50,12 @@ type inode struct {
 	born     int64
 }
 
+// manyNamed is what is known of a file with several.
+type manyNamed struct {
+	first string
+	left  uint32 // how many are still to come, if all lie in the tree
+}
+
 func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error) {
 	w := &walker{
 		warnings: lost,
@@ -57,7 +63,7 @@ func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error
 		o:        o,
 		uid:      uint32(os.Geteuid()),
 		gid:      uint32(os.Getegid()),
-		links:    map[inode]string{},
+		links:    map[inode]*manyNamed{},
 		target:   make([]byte, unix.PathMax),
 		dents:    make([]byte, 64<<10),
 	}
@@ -173,7 +179,7 @@ func (w *walker) list(fd int) error {
 
 // hold checks what names and links take in memory.
 func (w *walker) hold() error {
-	const perName, perLink = 8, 64 // beside the bytes
+	const perName, perLink = 8, 96 // beside the bytes
 	held := len(w.names) + perName*len(w.starts) + w.linkBytes + perLink*len(w.links)
 	if held > maxHeld {
 		return &LimitError{"bytes of names to hold at once", int64(held), maxHeld}

@@ -70,7 +70,7 @@ func (x *xattrReader) read(s source) error {
 			continue
 		}
 		value, err := x.value(s, string(name), used)
-		if err == unix.ENODATA { // removed meanwhile
+		if err == unix.ENODATA || err == unix.ENOTSUP { // removed meanwhile, or no more than a name
 			continue
 		}
 		if err != nil {
