@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -52,6 +53,9 @@ func TestPruneWaitsForNobodyAndHarmsNobody(t *testing.T) {
 	if _, err := s.Prune(t.Context()); !errors.Is(err, ErrInUse) {
 		t.Fatalf("Prune beside another user: %v, want ErrInUse", err)
 	}
+	if _, err := other.Prune(t.Context()); !errors.Is(err, ErrInUse) {
+		t.Fatalf("who could not prune is not a user any more: %v", err)
+	}
 	if err := other.Tag(t.Context(), "x:1", img); err != nil {
 		t.Fatal(err)
 	}
@@ -93,5 +97,43 @@ func TestUntagOfAnUnknownName(t *testing.T) {
 	}
 	if idx, err := s.readIndex(); err != nil || len(idx.Manifests) != 0 || idx.MediaType != ocispec.MediaTypeImageIndex {
 		t.Fatalf("index.json is %+v, %v", idx, err)
+	}
+}
+
+// TestPruneKeepsWhatOtherToolsPutThere: indexes in indexes, and what a manifest is
+// about (image-spec manifest.md, subject).
+func TestPruneKeepsWhatOtherToolsPutThere(t *testing.T) {
+	s := open(t, t.TempDir())
+	put := func(content string) ocispec.Descriptor {
+		d := describe([]byte(content))
+		if err := s.WriteBlob(t.Context(), d, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	nest := func(d ocispec.Descriptor, depth int) ocispec.Descriptor {
+		for range depth {
+			d = put(fmt.Sprintf(`{"manifests":[{"digest":%q,"size":%d}]}`, d.Digest, d.Size))
+		}
+		return d
+	}
+	name := func(d ocispec.Descriptor) {
+		err := s.editIndex(t.Context(), func(idx *ocispec.Index) error {
+			idx.Manifests = []ocispec.Descriptor{d}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	subject := put("{}")
+	about := put(fmt.Sprintf(`{"subject":{"digest":%q,"size":%d}}`, subject.Digest, subject.Size))
+	name(nest(about, maxNesting-1))
+	if p, err := s.Prune(t.Context()); err != nil || p.Blobs != 0 || !s.Has(subject) {
+		t.Fatalf("removed %+v, %v", p, err)
+	}
+	name(nest(about, maxNesting+1))
+	if _, err := s.Prune(t.Context()); err == nil || !s.Has(subject) {
+		t.Fatal("pruned what lies too deep to be looked at")
 	}
 }
