@@ -49,17 +49,17 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 // mounted tells whether a file lies on another mount than the root. A kernel
 // before 5.8 does not say on which; then a directory of another device is one.
 func (w *walker) mounted(st *unix.Statx_t) bool {
-	if st.Mask&w.self.Mask&unix.STATX_MNT_ID != 0 {
-		return st.Mnt_id != w.self.Mnt_id
+	if st.Mask&w.top.Mask&unix.STATX_MNT_ID != 0 {
+		return st.Mnt_id != w.top.Mnt_id
 	}
-	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Dev_major != w.self.Dev_major || st.Dev_minor != w.self.Dev_minor)
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Dev_major != w.top.Dev_major || st.Dev_minor != w.top.Dev_minor)
 }
 
 // mountpoint writes the place of something mounted. What lies below it cannot be
 // seen, so the owner and mode are those of what is mounted; its time would be
 // another at every start of a container, so the directory's stands in.
 func (w *walker) mountpoint(h *header, st *unix.Statx_t) error {
-	h.sec, h.nsec = w.up, 0
+	h.sec, h.nsec = w.dirTime, 0
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		h.typ, h.name = typeDir, append(w.path, '/')
 	} else {

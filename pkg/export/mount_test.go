@@ -106,7 +106,7 @@ func TestMountedAsTheKernelTells(t *testing.T) {
 		{"an old kernel, the same device", unix.Statx_t{Dev_minor: 9}, unix.Statx_t{Mode: dir, Dev_minor: 9}, false},
 		{"an old kernel, a file of an overlay's layer", unix.Statx_t{}, unix.Statx_t{Mode: reg, Dev_minor: 9}, false},
 	} {
-		w := &walker{self: tc.root}
+		w := &walker{top: tc.root}
 		if got := w.mounted(&tc.file); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.claim, got, tc.want)
 		}

@@ -22,13 +22,13 @@ type walker struct {
 	o    Options
 	enc  encoder
 	root int
-	proc int // /proc/self/fd, to open for reading what a handle stands for
-	self unix.Statx_t
-	uid  uint32 // the caller's
+	proc int          // /proc/self/fd, to open for reading what a handle stands for
+	top  unix.Statx_t // what the root is
+	uid  uint32       // the caller's
 	gid  uint32
 
-	path []byte // of the entry at hand, relative to the root
-	up   int64  // seconds: the modification time of the directory at hand
+	path    []byte // of the entry at hand, relative to the root
+	dirTime int64  // the modification time of the directory at hand, in seconds
 
 	// The names of the directories from the root to the one at hand, each ended
 	// by a NUL, and where in names they begin. Both are stacks.
@@ -67,7 +67,7 @@ func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error
 		target:   make([]byte, unix.PathMax),
 		dents:    make([]byte, 64<<10),
 	}
-	if err := stat(root, &w.self); err != nil {
+	if err := stat(root, &w.top); err != nil {
 		return nil, &EntryError{".", "stat", err}
 	}
 	var err error
@@ -105,7 +105,7 @@ func (w *walker) close() {
 }
 
 func (w *walker) walk(ctx context.Context) error {
-	return w.directory(ctx, w.root, w.self.Mtime.Sec)
+	return w.directory(ctx, w.root, w.top.Mtime.Sec)
 }
 
 // directory writes the entries of the directory fd, which stays open.
@@ -124,7 +124,7 @@ func (w *walker) directory(ctx context.Context, fd int, mtime int64) error {
 			w.path = append(w.path, '/')
 		}
 		w.path = append(w.path, w.nameAt(at)...)
-		w.up = mtime
+		w.dirTime = mtime
 		if err := w.entry(ctx, fd, w.names[at:]); err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (w *walker) hold() error {
 	return nil
 }
 
-// self opens for reading what the handle fd stands for.
+// reopen opens for reading what the handle fd stands for.
 func (w *walker) reopen(fd, flags int) (int, error) {
 	var name [20]byte
 	return openat(w.proc, append(strconv.AppendInt(name[:0], int64(fd), 10), 0), flags)
