@@ -6,26 +6,29 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/export"
 	"peel/pkg/progress"
+	"peel/pkg/run"
 )
 
 func newExportCommand(a *app) *cobra.Command {
 	var req exportRequest
 	var override bool
 	cmd := &cobra.Command{
-		Use:   "export [flags] DIR",
+		Use:   "export [flags] CONTAINER|DIR",
 		Short: "Write a root file system as one tar archive",
 		Long: `Write a root file system as one tar archive, to stdout or to a file.
 
-DIR is a bundle, of which the rootfs is exported, or with --rootfs the root file
+CONTAINER is one that runs or has ended. DIR is a bundle, of which the rootfs is exported, or with --rootfs the root file
 system itself. Entries are sorted: the same tree gives the same archive. With
 -o, FILE appears when the archive is complete.`,
 		Example: `  peel export -o nginx.tar ./nginx
+  peel export -o web.tar web
   peel export ./nginx | tar -t
   peel export --rootfs /srv/debian | zstd > debian.tar.zst`,
 		Args: cobra.ExactArgs(1),
@@ -63,7 +66,7 @@ func (a *app) export(ctx context.Context, req exportRequest) error {
 	}
 	defer ui.close()
 	req.opts.Progress = ui.event
-	root, err := openRootfs(req.dir, req.rootfs)
+	root, err := a.openExported(req)
 	if err != nil {
 		return err
 	}
@@ -73,6 +76,22 @@ func (a *app) export(ctx context.Context, req exportRequest) error {
 		return export.Tree(ctx, root, a.stdout, req.opts)
 	}
 	return replaceFile(req.output, func(w io.Writer) error { return export.Tree(ctx, root, w, req.opts) })
+}
+
+// openExported opens a directory, or else the root of a container of that name.
+func (a *app) openExported(req exportRequest) (*os.File, error) {
+	root, err := openRootfs(req.dir, req.rootfs)
+	if !errors.Is(err, os.ErrNotExist) || req.rootfs || strings.Contains(req.dir, "/") {
+		return root, err
+	}
+	c, cerr := a.container(req.dir)
+	if errors.Is(cerr, run.ErrNotFound) {
+		return nil, err
+	}
+	if cerr != nil {
+		return nil, cerr
+	}
+	return c.OpenRoot()
 }
 
 // openRootfs opens the root file system that dir is, or holds as a bundle: then

@@ -382,7 +382,7 @@ func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string,
 		tree := run.Populated{Rootfs: "rootfs"}
 		rootfs := filepath.Join(dir, tree.Rootfs)
 		err := a.unpack(ctx, unpackRequest{
-			name: name, dir: rootfs, when: f.when, opts: unpack.Options{Form: unpack.Rootfs},
+			name: name, dir: rootfs, when: f.when, opts: unpack.Options{Form: unpack.Rootfs}, quiet: true,
 			done: func(img *store.Image) (err error) {
 				tree.StopSignal = img.Config.Config.StopSignal
 				tree.Spec, err = imageSpec(img, rootfs, command, f, profile)

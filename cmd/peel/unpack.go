@@ -63,6 +63,8 @@ type unpackRequest struct {
 	dir  string
 	when string // --pull
 	opts unpack.Options
+	// quiet: nothing is said unless the image has to be pulled.
+	quiet bool
 	// done, unless nil, is called when DIR is complete.
 	done func(*store.Image) error
 }
@@ -161,6 +163,9 @@ func complete(st *store.Store, img *store.Image) bool {
 }
 
 func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req unpackRequest) error {
+	if req.quiet {
+		req.opts.Progress = nil
+	}
 	for _, l := range img.Manifest.Layers {
 		req.opts.Progress.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
 		req.opts.Progress.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})

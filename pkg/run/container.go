@@ -10,6 +10,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -211,6 +212,35 @@ func (c *Container) Status() (Status, error) {
 	}
 	return s, nil
 }
+
+// OpenRoot opens the root directory of the container's file system: the live one
+// while it runs, with what is mounted in it. The file is the caller's. What lies
+// below is the container's to change at any moment: see package beneath.
+func (c *Container) OpenRoot() (*os.File, error) {
+	fd, st, err := c.pidfd()
+	if errors.Is(err, ErrNotRunning) {
+		if len(c.Root.Lower) > 0 {
+			return nil, ErrNotRunning // its layers are laid together only while it runs
+		}
+		return os.OpenFile(c.Root.Dir, openRootFlags, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", st.Pid), openRootFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	// Still the same process: then the number was its own all along.
+	if err := unix.PidfdSendSignal(fd, 0, nil, 0); err != nil {
+		root.Close()
+		return nil, ErrNotRunning
+	}
+	return root, nil
+}
+
+const openRootFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 
 func (c *Container) root() proto.Root {
 	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower}

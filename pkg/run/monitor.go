@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -106,8 +105,7 @@ func (c *Container) monitor(started func()) error {
 		copies.Go(func() { _ = log.Copy(stream, r) }) // ends with the last writer, or below
 	}
 	// From here to the end there is nothing to do but copy.
-	debug.SetGCPercent(20)
-	debug.FreeOSMemory()
+	monitor.Shrink()
 	p.beforeEnd = func() {
 		// All writers were in the container and are gone, unless somebody on the
 		// host holds its output open: he is not waited for.
