@@ -347,6 +347,10 @@ func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFla
 	if f.entrypoint != "" {
 		f.wishes.Args = append([]string{f.entrypoint}, f.wishes.Args...)
 	}
+	if f.create.User != "" {
+		// Another user's home; his own is found out with his ids.
+		f.wishes.Env = append([]string{"HOME"}, f.wishes.Env...)
+	}
 	if err := f.wishes.Apply(&spec); err != nil {
 		return nil, usageError{nil, err}
 	}

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 //	requests            what the registry was asked since the last time, to stdout
 //	spoil FILE          flips a bit in the middle of FILE
 func TestScripts(t *testing.T) {
+	var probe string
+	if canRun() {
+		probe = buildProbe(t)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -35,6 +39,10 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REGISTRY", r.host())
 			e.Setenv("PEEL_ROOT", e.WorkDir+"/store")
 			e.Setenv("HOME", e.WorkDir)
+			if probe != "" {
+				r.publishProbe(t, probe)
+				e.Defer(removeContainers(e, e.WorkDir+"/store"))
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -43,10 +51,13 @@ func TestScripts(t *testing.T) {
 			"spoil":    spoil,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "root" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			switch cond {
+			case "root":
+				return os.Geteuid() == 0, nil
+			case "containers": // can run here
+				return probe != "", nil
 			}
-			return os.Geteuid() == 0, nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		RequireExplicitExec: true,
 	})

@@ -43,8 +43,7 @@ func (g *guest) process() (*process, error) {
 	case err != nil:
 		return nil, proto.Fail("user", "", err)
 	default:
-		p.user = found
-		p.user.Groups = append(p.user.Groups, u.AdditionalGids...)
+		p.user = found // with his groups, and not those of the config's user
 	}
 	return p, nil
 }
