@@ -2,6 +2,8 @@ package layers
 
 import (
 	"io"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -31,7 +33,7 @@ func newDecoder(c Compression, blob io.Reader) (decoder, error) {
 		// The DiffID is a digest of all that the CRC-32s of the members cover:
 		// contents that differ in one bit have another, and Finish refuses them.
 		z.SkipChecksum()
-		return z, nil
+		return &gzipDecoder{Reader: z}, nil
 	case Zstd:
 		z, err := zstd.NewReader(blob, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
@@ -41,6 +43,41 @@ func newDecoder(c Compression, blob io.Reader) (decoder, error) {
 	}
 	return plain{io.NopCloser(blob)}, nil
 }
+
+// gzipDecoder lets idle processors decode a long layer with it.
+type gzipDecoder struct {
+	*gzip.Reader
+	size  int64
+	asked bool
+}
+
+const (
+	// longLayer is the output after which a layer is taken to be a long one. What
+	// was decoded until then is not won back, but short layers, which are most,
+	// cost no goroutines.
+	longLayer = 32 << 20
+
+	// maxAhead is how many goroutines decode ahead of one layer. With three the
+	// hash, which must see all bytes in order, is slower already.
+	maxAhead = 3
+)
+
+func (d *gzipDecoder) Decode(window []byte, pos int) (int, error) {
+	end, err := d.Reader.Decode(window, pos)
+	d.size += int64(end - pos)
+	if d.size >= longLayer && !d.asked && err == nil {
+		d.asked = true
+		// Each open layer keeps two processors busy. To decode ahead is half as
+		// much work again, and pays only with several of the others.
+		if n := runtime.GOMAXPROCS(0) - 2*int(running.Load()); n >= 2 {
+			d.Speculate(min(n, maxAhead))
+		}
+	}
+	return end, err
+}
+
+// running counts the process's layers that goroutines work on.
+var running atomic.Int32
 
 // plain decodes what a reader reads. It looks at no history.
 type plain struct{ io.ReadCloser }

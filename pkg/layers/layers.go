@@ -17,7 +17,9 @@
 // Chunks come from a pool, and each arrow holds only a few, so a layer takes at
 // most 3 MiB however far its stages drift apart, beside what the caller retains
 // and the window that a zstd frame asks for. A layer that fits one chunk is
-// decoded and hashed in the caller's goroutine alone.
+// decoded and hashed in the caller's goroutine alone. Of a long gzip layer, other
+// goroutines decode parts ahead while processors are idle (at least four are
+// needed), which takes some 20 MiB for each of them.
 package layers
 
 import (

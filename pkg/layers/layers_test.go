@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -395,6 +396,45 @@ func TestASmallLayerStartsNoGoroutine(t *testing.T) {
 	}
 	c.Release()
 	r.Close()
+}
+
+func TestALongLayerIsDecodedAheadWhereProcessorsAreIdle(t *testing.T) {
+	data := bytes.Repeat(contents(20_000), 2000)
+	blob := pack(t, Gzip, data)
+	for _, c := range []struct {
+		procs, others int
+		ahead         bool
+	}{{8, 0, true}, {4, 0, true}, {4, 1, false}, {3, 0, false}, {1, 0, false}} {
+		func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.procs))
+			running.Add(int32(c.others))
+			defer running.Add(-int32(c.others))
+			before := runtime.NumGoroutine()
+			r, err := Open(mediaTypes[Gzip], bytes.NewReader(blob))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			most := 0
+			for {
+				c, err := r.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Release()
+				most = max(most, runtime.NumGoroutine()-before)
+			}
+			if err := r.Finish(digest.FromBytes(data)); err != nil {
+				t.Error(err)
+			}
+			if most > 2 != c.ahead {
+				t.Errorf("%d processors, %d other layers: %d goroutines", c.procs, c.others, most)
+			}
+		}()
+	}
 }
 
 func TestAChunkIsNotReusedWhileItIsHeld(t *testing.T) {

@@ -68,6 +68,7 @@ func (p *pipe) first() (*Chunk, error) {
 	p.stop = make(chan struct{})
 	c.Retain()
 	p.toHash <- c
+	running.Add(1)
 	p.running.Go(p.runDecoder)
 	p.running.Go(p.runHash)
 	return c, nil
@@ -158,6 +159,7 @@ func (p *pipe) close() {
 			c.Release()
 		}
 		p.running.Wait()
+		running.Add(-1)
 	}
 	if p.window != nil {
 		p.window.Release()

@@ -91,6 +91,7 @@ type Reader struct {
 	crc, size uint32 // of the member so far
 	single    bool
 	unchecked bool
+	ahead     *ahead // nil until Speculate
 	err       error
 
 	window   []byte // for Read and WriteTo: out[from:to] is not read yet
@@ -110,6 +111,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 
 // Reset makes z what NewReader(r) returns, and keeps its memory.
 func (z *Reader) Reset(r io.Reader) error {
+	z.stopAhead()
+	z.ahead = nil
 	z.Header = Header{}
 	z.single, z.unchecked = false, false
 	z.from, z.to = 0, 0
@@ -129,12 +132,24 @@ func (z *Reader) Multistream(ok bool) { z.single = !ok }
 // a stronger digest of the contents. Lengths are checked all the same.
 func (z *Reader) SkipChecksum() { z.unchecked = true }
 
-// Close does nothing: a Reader holds nothing but memory. It does not close r.
+// Close ends what Speculate began. Otherwise a Reader holds nothing but memory.
+// It does not close r.
 func (z *Reader) Close() error {
+	z.stopAhead()
+	if z.ahead != nil && z.err == nil {
+		z.err = errStopped
+		return nil
+	}
 	if z.err == io.EOF {
 		return nil
 	}
 	return z.err
+}
+
+func (z *Reader) stopAhead() {
+	if z.ahead != nil {
+		z.ahead.close()
+	}
 }
 
 // Decode appends contents to window[:pos] and returns the new end. It does so
@@ -144,7 +159,13 @@ func (z *Reader) Decode(window []byte, pos int) (int, error) {
 		return pos, z.err
 	}
 	for len(window)-pos >= inflate.Slack {
-		end, err := z.member.Decode(window, pos)
+		var end int
+		var err error
+		if z.ahead == nil {
+			end, err = z.member.Decode(window, pos)
+		} else {
+			end, err = z.decodeAhead(window, pos)
+		}
 		if !z.unchecked {
 			z.crc = crc32.Update(z.crc, crc32.IEEETable, window[pos:end])
 		}
@@ -161,6 +182,7 @@ func (z *Reader) Decode(window []byte, pos int) (int, error) {
 		if err != nil {
 			z.err = err
 			z.in.Sync()
+			z.stopAhead()
 			return pos, err
 		}
 	}

@@ -7,7 +7,7 @@ import "math/bits"
 // are measured against, and takes over from them near the end of the input. It
 // stops after the block's end, when out has no room for a longest match, or as
 // soon as a fast loop could run.
-func (d *Decoder) decodeCareful(out []byte, pos int) (end int, done bool, err error) {
+func decodeCareful[E element](d *Decoder, out []E, pos int) (end int, done bool, err error) {
 	for len(out)-pos >= longestMatch {
 		if d.canRunFast(len(out) - pos) {
 			return pos, false, nil
@@ -17,7 +17,7 @@ func (d *Decoder) decodeCareful(out []byte, pos int) (end int, done bool, err er
 		case err != nil:
 			return pos, false, err
 		case e&entryLiteral != 0:
-			out[pos] = byte(e >> 16)
+			out[pos] = E(e >> 16 & 0xff)
 			pos++
 			continue
 		case e&entryRare != 0 && e&entryEnd != 0:
@@ -38,7 +38,7 @@ func (d *Decoder) decodeCareful(out []byte, pos int) (end int, done bool, err er
 		if distance > pos {
 			return pos, false, d.corrupt(DistanceTooFar)
 		}
-		// Byte by byte: a match may run into its own output.
+		// One by one: a match may run into its own output.
 		for range length {
 			out[pos] = out[pos-distance]
 			pos++

@@ -44,11 +44,16 @@ func (d *Decoder) canRunFast(room int) bool {
 }
 
 // decodeFast runs the fast loop, for which there must be room.
-func (d *Decoder) decodeFast(out []byte, pos int) (int, outcome) {
+func decodeFast[E element](d *Decoder, out []E, pos int) (int, outcome) {
 	view := d.src.view
 	d.in, d.inPos, d.inEnd = unsafe.Pointer(unsafe.SliceData(view)), uint(d.src.pos), uint(len(view)-inTurn+1)
 	d.out, d.outPos, d.outEnd = unsafe.Pointer(unsafe.SliceData(out)), uint(pos), uint(len(out)-outMargin+1)
-	how := d.loop(d.using)
+	var how outcome
+	if unsafe.Sizeof(out[0]) == 1 {
+		how = d.loop(d.using)
+	} else {
+		how = d.loopMarked()
+	}
 	d.in, d.out = nil, nil
 
 	d.src.pos = int(d.inPos)

@@ -47,6 +47,7 @@ type Decoder struct {
 	fixed  bool   // the tables are those of the fixed codes
 	stored int    // bytes left of a stored block
 	total  uint64 // output of this stream
+	stopAt int64  // see StopAt
 	err    error
 
 	pre  [preTable]uint32
@@ -92,7 +93,7 @@ const (
 // Reset begins a stream at src's next byte.
 func (d *Decoder) Reset(src *Input) {
 	d.src, d.stage, d.final, d.stored, d.total, d.err = src, blockHeader, false, 0, 0, nil
-	d.bits, d.numBits = 0, 0
+	d.bits, d.numBits, d.stopAt = 0, 0, 0
 }
 
 // Decode appends output to window[:pos], whose end must be the stream's output
@@ -111,7 +112,7 @@ func (d *Decoder) Decode(window []byte, pos int) (int, error) {
 	base := pos - int(min(uint64(pos), d.total))
 	out := window[base:]
 	start := pos - base
-	end, err := d.blocks(out, start)
+	end, err := blocks(d, out, start)
 	d.putBack()
 	d.total += uint64(end - start)
 	if err == io.EOF && d.stage != ended {
@@ -126,13 +127,22 @@ func (d *Decoder) corrupt(f Fault) error {
 	return &CorruptError{Fault: f, Offset: d.src.Offset()}
 }
 
+// element is what output is made of: bytes, or in marked output symbols that may
+// also stand for a byte that is not known yet.
+type element interface{ byte | uint16 }
+
 // blocks decodes until the stream ends or out is full.
-func (d *Decoder) blocks(out []byte, pos int) (int, error) {
+func blocks[E element](d *Decoder, out []E, pos int) (int, error) {
 	start := pos
 	for len(out)-pos >= Slack {
 		var err error
 		switch d.stage {
 		case blockHeader:
+			if d.stopAt != 0 {
+				if stop, err := d.stopHere(); stop || err != nil {
+					return pos, err
+				}
+			}
 			if err = d.header(); err != nil {
 				break
 			}
@@ -141,9 +151,9 @@ func (d *Decoder) blocks(out []byte, pos int) (int, error) {
 				return pos, d.endBlock()
 			}
 		case storedBlock:
-			pos, err = d.copyStored(out, pos)
+			pos, err = copyStored(d, out, pos)
 		case codedBlock:
-			pos, err = d.decodeCoded(out, pos)
+			pos, err = decodeCoded(d, out, pos)
 		case ended:
 			return pos, io.EOF
 		}
@@ -165,7 +175,7 @@ func (d *Decoder) endBlock() error {
 }
 
 // copyStored copies what is left of a stored block, as far as out has room.
-func (d *Decoder) copyStored(out []byte, pos int) (int, error) {
+func copyStored[E element](d *Decoder, out []E, pos int) (int, error) {
 	for d.stored > 0 {
 		if pos == len(out) {
 			return pos, nil
@@ -175,25 +185,32 @@ func (d *Decoder) copyStored(out []byte, pos int) (int, error) {
 				return pos, err
 			}
 		}
-		n := copy(out[pos:], d.src.view[d.src.pos:][:min(d.stored, d.src.ready())])
-		d.src.pos += n
-		d.stored -= n
-		pos += n
+		from := d.src.view[d.src.pos:][:min(d.stored, d.src.ready(), len(out)-pos)]
+		if to, ok := any(out[pos:]).([]byte); ok {
+			copy(to, from)
+		} else {
+			for i, b := range from {
+				out[pos+i] = E(b)
+			}
+		}
+		d.src.pos += len(from)
+		d.stored -= len(from)
+		pos += len(from)
 	}
 	return pos, d.endBlock()
 }
 
 // decodeCoded decodes symbols to the end of the block, as far as out has room.
-func (d *Decoder) decodeCoded(out []byte, pos int) (int, error) {
+func decodeCoded[E element](d *Decoder, out []E, pos int) (int, error) {
 	for len(out)-pos >= Slack {
 		if d.canRunFast(len(out) - pos) {
 			var how outcome
-			if pos, how = d.decodeFast(out, pos); how != outOfRoom {
+			if pos, how = decodeFast(d, out, pos); how != outOfRoom {
 				return pos, d.after(how)
 			}
 			continue
 		}
-		n, done, err := d.decodeCareful(out, pos)
+		n, done, err := decodeCareful(d, out, pos)
 		if pos = n; err != nil {
 			return pos, err
 		}

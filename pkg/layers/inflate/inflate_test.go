@@ -52,6 +52,10 @@ func decode(kind loopKind, r io.Reader, room int) (res result) {
 	}
 	res.used = in.Offset()
 	in.Sync()
+	if len(res.out) >= limit {
+		// Cut off, and just where depends on how windows were filled.
+		return result{out: res.out[:limit]}
+	}
 	return res
 }
 

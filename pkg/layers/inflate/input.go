@@ -22,9 +22,10 @@ type Input struct {
 	off  int64 // offset of view[0]
 	err  error // what the reader ended with
 
-	r   io.Reader
-	how reading
-	own []byte
+	r    io.Reader
+	how  reading
+	own  []byte
+	next func() ([]byte, error)
 }
 
 // reading is how a reader's bytes come into view.
@@ -36,6 +37,7 @@ const (
 	readBufio                 // a look at a bufio.Reader's buffer
 	readBuffer                // a look at a bytes.Buffer
 	readByte                  // byte by byte: any other io.ByteReader
+	readViews                 // what next returns
 )
 
 // Reset makes in read from r, with offsets counted from here. It keeps its
@@ -75,7 +77,7 @@ func (in *Input) ReadByte() (byte, error) {
 // Sync gives the reader back what has not been used, if it is one that takes it.
 func (in *Input) Sync() {
 	switch in.how {
-	case readOwn, readByte:
+	case readOwn, readByte, readViews:
 		return
 	case readSeeker:
 		// Moving back over what was just read cannot fail in these two.
@@ -87,6 +89,23 @@ func (in *Input) Sync() {
 	}
 	in.off += int64(in.pos)
 	in.view, in.pos = nil, 0
+}
+
+// Detach makes in go on with the bytes that next returns, which it shows in
+// place, and gives the reader away, with what had been read of it and not used.
+func (in *Input) Detach(next func() ([]byte, error)) (rest []byte, r io.Reader) {
+	in.Sync()
+	rest, r = in.view[in.pos:], in.r
+	in.off += int64(in.pos)
+	in.view, in.pos, in.r, in.own = nil, 0, nil, nil
+	in.how, in.next = readViews, next
+	return rest, r
+}
+
+// Jump makes view the bytes at hand, the first at the given offset, of an Input
+// that has been detached.
+func (in *Input) Jump(view []byte, offset int64) {
+	in.view, in.pos, in.off, in.err = view, 0, offset, nil
 }
 
 // ready is the number of bytes at hand.
@@ -120,6 +139,8 @@ func (in *Input) fill() error {
 			in.view = append(in.own[:0], b[0])
 			in.own = in.view
 		}
+	case readViews:
+		in.view, in.err = in.next()
 	default:
 		n, err := readSome(in.r, in.own)
 		in.view, in.err = in.own[:n], err

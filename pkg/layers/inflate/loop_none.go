@@ -6,3 +6,5 @@ package inflate
 const hasLoop = false
 
 func (s *state) loop(loopKind) outcome { panic("inflate: no fast loop here") }
+
+func (s *state) loopMarked() outcome { panic("inflate: no fast loop here") }

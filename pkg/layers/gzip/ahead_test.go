@@ -1,0 +1,234 @@
+package gzip
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// likeALayer is n bytes of text, noise, zeros and repetitions.
+func likeALayer(n int) []byte {
+	rnd := rand.New(rand.NewPCG(1, uint64(n)))
+	var words [500][]byte
+	for i := range words {
+		words[i] = make([]byte, 2+rnd.IntN(12))
+		for j := range words[i] {
+			words[i][j] = 'a' + byte(rnd.IntN(26))
+		}
+	}
+	var b []byte
+	for len(b) < n {
+		switch rnd.IntN(40) {
+		case 0:
+			for range rnd.IntN(3000) {
+				b = append(b, byte(rnd.Uint32()))
+			}
+		case 1:
+			b = append(b, make([]byte, rnd.IntN(3000))...)
+		case 2:
+			if len(b) > 40_000 {
+				from := len(b) - 1 - rnd.IntN(32768)
+				b = append(b, b[from:from+min(500, len(b)-from)]...)
+			}
+		default:
+			for range rnd.IntN(200) {
+				b = append(append(b, words[rnd.IntN(len(words))]...), ' ')
+			}
+		}
+	}
+	return b[:n]
+}
+
+// readAhead reads all of in with n workers and segments of the given size, and
+// says how many stretches were taken.
+func readAhead(in []byte, n, size int) (out []byte, taken int, err error) {
+	z, err := NewReader(bytes.NewReader(in))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer z.Close()
+	z.speculate(n, size)
+	buf := make([]byte, 70_000)
+	was := (*segment)(nil)
+	for {
+		m, err := z.Read(buf)
+		out = append(out, buf[:m]...)
+		if from := z.ahead.from; from != was && from != nil {
+			taken++
+		}
+		was = z.ahead.from
+		if err == io.EOF {
+			return out, taken, nil
+		}
+		if err != nil {
+			return out, taken, err
+		}
+	}
+}
+
+func compressed(t testing.TB, level int, parts ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, data := range parts {
+		w, err := gzip.NewWriterLevel(&b, level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(data)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestDecodingAheadGivesTheSame(t *testing.T) {
+	data := likeALayer(1_500_000)
+	for _, c := range []struct {
+		claim string
+		in    []byte
+		most  bool // of the input is to come from stretches
+	}{
+		{"one long member", compressed(t, 6, data), true},
+		{"fast level", compressed(t, 1, data), true},
+		{"members of some blocks", compressed(t, 6, data[:400_000], data[400_000:900_000], data[900_000:]), true},
+		{"members of one block", compressed(t, 6, data[:20_000], data[20_000:40_000], data[40_000:60_000], data[60_000:100_000]), false},
+		{"stored blocks", compressed(t, 0, data), false},
+		{"literals only", compressed(t, -2, data), true},
+		{"a gzip file within", compressed(t, 6, data[:500_000], compressed(t, 6, data), data[:500_000]), false},
+		{"short", compressed(t, 6, data[:1000]), false},
+		{"empty", compressed(t, 6, nil), false},
+		{"zeros", compressed(t, 6, make([]byte, 18<<20)), false},
+	} {
+		want, err := read(bytes.NewReader(c.in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{5_000, 120_000} {
+			for n := 1; n <= 3; n += 2 {
+				t.Run(fmt.Sprintf("%s/%d/%d", c.claim, size, n), func(t *testing.T) {
+					got, taken, err := readAhead(c.in, n, size)
+					if err != nil || string(got) != want {
+						t.Errorf("%d bytes, %v; want %d", len(got), err, len(want))
+					}
+					if segments := len(c.in) / size; c.most && size > 100_000 && taken < segments/2 {
+						t.Errorf("%d stretches of %d segments", taken, segments)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestDecodingAheadFindsTheSameFaults(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	data := likeALayer(1_000_000)
+	whole := compressed(t, 6, data[:400_000], data[400_000:])
+	for range 40 {
+		in := bytes.Clone(whole)
+		in[10+rnd.IntN(len(in)-10)] ^= 1 << rnd.IntN(8)
+		if rnd.IntN(3) == 0 {
+			in = in[:rnd.IntN(len(in)-20)+20]
+		}
+		want, wantErr := read(bytes.NewReader(in))
+		got, _, err := readAhead(in, 2, 10_000+rnd.IntN(60_000))
+		if string(got) != want || !reflect.DeepEqual(err, wantErr) {
+			t.Errorf("%d bytes, %v; want %d, %v", len(got), err, len(want), wantErr)
+		}
+	}
+}
+
+func TestDecodingAheadCanBeginLate(t *testing.T) {
+	data := likeALayer(2_000_000)
+	in := compressed(t, 6, data)
+	for _, open := range []func() io.Reader{
+		func() io.Reader { return bytes.NewReader(in) },
+		func() io.Reader { return bytes.NewBuffer(bytes.Clone(in)) },
+		func() io.Reader { return struct{ io.Reader }{bytes.NewReader(in)} },
+		func() io.Reader { return struct{ byteReader }{bytes.NewReader(in)} },
+	} {
+		for _, late := range []int{0, 1, 40_000, 500_000, 1_999_999, 2_000_000} {
+			z, err := NewReader(open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, late)
+			if _, err := io.ReadFull(z, got); err != nil {
+				t.Fatal(err)
+			}
+			z.speculate(2, 50_000)
+			rest, err := io.ReadAll(z)
+			if got = append(got, rest...); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("after %d: %d bytes, %v", late, len(got), err)
+			}
+			z.Close()
+		}
+	}
+}
+
+func TestClosingWhileOthersDecodeAheadLeavesNothing(t *testing.T) {
+	in := compressed(t, 6, likeALayer(2_000_000))
+	for n := range 15 {
+		z, err := NewReader(bytes.NewReader(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		z.speculate(3, 20_000)
+		io.CopyN(io.Discard, z, int64(n*n*9000))
+		z.Close()
+		if _, err := io.Copy(io.Discard, z); err == nil && n < 10 {
+			t.Error("a closed reader went on")
+		}
+		// It can be used again.
+		if err := z.Reset(bytes.NewReader(in)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, z); n != 2_000_000 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+}
+
+func TestReaderErrorsComeThroughWhatIsDecodedAhead(t *testing.T) {
+	broken := errors.New("broken")
+	in := compressed(t, 6, likeALayer(1_000_000))
+	z, err := NewReader(io.MultiReader(bytes.NewReader(in[:len(in)/2]), failing{broken}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	z.speculate(2, 30_000)
+	if n, err := io.Copy(io.Discard, z); err != broken || n < 400_000 {
+		t.Error(n, err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func FuzzSpeculate(f *testing.F) {
+	data := likeALayer(300_000)
+	f.Add(compressed(f, 6, data[:100_000]), uint16(3000))
+	f.Add(compressed(f, 1, data[:50_000], data[50_000:90_000]), uint16(2000))
+	f.Add(compressed(f, 0, data[:10_000]), uint16(700))
+	f.Fuzz(func(t *testing.T, in []byte, size uint16) {
+		want, wantErr := read(io.LimitReader(bytes.NewReader(in), 1<<20))
+		if len(want) > 1<<20 {
+			return
+		}
+		got, _, err := readAhead(in, 2, 600+int(size))
+		if string(got) != want || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%d bytes, %v; want %d, %v", len(got), err, len(want), wantErr)
+		}
+	})
+}
