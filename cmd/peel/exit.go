@@ -49,7 +49,10 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	var interrupted interruptedError
 	if errors.As(context.Cause(ctx), &interrupted) {
-		fmt.Fprintf(a.stderr, "peel: interrupted; run the same command again to go on where it stopped\n")
+		fmt.Fprintln(a.stderr, "peel: interrupted")
+		if a.resumable {
+			fmt.Fprintln(a.stderr, "hint: run the same command again to go on where it stopped")
+		}
 		return exitSignal + int(interrupted.signal)
 	}
 	fmt.Fprintf(a.stderr, "peel: %s\n", oneLine(err.Error()))

@@ -88,6 +88,7 @@ func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
 	defer st.Close()
 	p := registry.New(o)
 	defer p.Close()
+	a.resumable = true
 	r, err := fetch(ctx, p, st, ref, nil)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ type app struct {
 	stdout, stderr io.Writer
 	root           string
 	progress       string
+	resumable      bool // what is under way goes on where it stopped, when it is begun again
 }
 
 func newRootCommand(a *app) *cobra.Command {

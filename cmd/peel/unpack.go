@@ -120,6 +120,7 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
 		}
 	}
+	a.resumable = true
 	r, err := fetch(ctx, p, st, req.ref, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
 		return unpackInto(ctx, blobs, img, req)
 	})
