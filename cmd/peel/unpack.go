@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -167,9 +168,13 @@ func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req un
 	if req.quiet {
 		req.opts.Progress = nil
 	}
+	seen := map[digest.Digest]bool{}
 	for _, l := range img.Manifest.Layers {
-		req.opts.Progress.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
-		req.opts.Progress.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			req.opts.Progress.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
+			req.opts.Progress.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
+		}
 	}
 	return unpackInto(ctx, st, img, req)
 }
@@ -191,9 +196,22 @@ func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req u
 			return bundle.Write(dir, rootfs, img.Config, bo)
 		}
 	}
-	_, err := unpack.Image(ctx, blobs, img, req.dir, o)
-	if err == nil && req.done != nil {
-		err = req.done(img)
+	lost := adrift()
+	if _, err := unpack.Image(ctx, blobs, img, req.dir, o); err != nil {
+		return err
 	}
-	return err
+	if !lost && adrift() {
+		o.Progress.Send(progress.Event{Kind: progress.Warning, Message: "the working directory was replaced: 'cd .' enters the new one"})
+	}
+	if req.done != nil {
+		return req.done(img)
+	}
+	return nil
+}
+
+// adrift: the working directory is no longer anywhere, as after DIR has taken its
+// place.
+func adrift() bool {
+	_, err := os.Getwd()
+	return errors.Is(err, os.ErrNotExist)
 }
