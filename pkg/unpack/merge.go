@@ -30,6 +30,9 @@ type merger struct {
 	trash   int          // a directory for what is replaced
 	trashed int
 	modes   map[uint64]uint32 // see stage.modes
+	// quiet stands in for shared where something is done that was done, and its
+	// losses counted, in the layer's tree.
+	quiet *shared
 }
 
 // add lays s over the result. s is finished and nobody else works on it.
@@ -144,7 +147,7 @@ func (m *merger) dress(s *stage, d *dir, to int, was *unix.Stat_t) error {
 	} else {
 		delete(m.modes, was.Ino)
 	}
-	op, err := settle(s, to, was.Uid, was.Gid, ^uint32(0), &a, label{name: d.path()})
+	op, err := settle(m.quiet, to, was.Uid, was.Gid, ^uint32(0), &a, label{name: d.path()})
 	return entryError(d.path(), op, err)
 }
 

@@ -53,6 +53,9 @@ type shared struct {
 	limits Limits
 	losses *changeset.Losses
 	pool   *pool
+	// dropSetID: a set-id bit on a file whose owner is lost would lend the caller's
+	// own rights to whoever runs it.
+	dropSetID bool
 
 	entries, bytes, kept atomic.Int64 // so far, of all layers
 }
@@ -144,6 +147,9 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 	if a.xattrs, err = s.copyXattrs(h); err != nil {
 		return err
 	}
+	if err := s.defuse(h, &a); err != nil {
+		return err
+	}
 	if root := s.tree.root; !root.explicit && root.attrs.times == [2]unix.Timespec{} {
 		root.attrs.times = a.times
 	}
@@ -168,6 +174,16 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 		return s.special(job{kind: makeNode, node: unix.S_IFIFO, attrs: a}, parent, base, nil)
 	}
 	return ErrType
+}
+
+// defuse takes set-id bits away that must not be restored.
+func (s *stage) defuse(h *tar.Header, a *attrs) error {
+	const setID = unix.S_ISUID | unix.S_ISGID
+	if !s.dropSetID || a.mode&setID == 0 || h.Type == tar.TypeDir || a.uid == s.caller.uid && a.gid == s.caller.gid {
+		return nil
+	}
+	a.mode &^= setID
+	return s.losses.Lose(changeset.LostSetID, string(h.Name), "chmod", unix.EPERM)
 }
 
 // admit counts an entry against the limits.

@@ -186,7 +186,7 @@ func (s *stage) settleDir(fd int, a *attrs, name string) error {
 		s.modes[st.Ino] = now.mode
 		now.mode |= 0o700
 	}
-	op, err := settle(s, fd, s.caller.uid, s.caller.gid, ^uint32(0), &now, label{name: name})
+	op, err := settle(s.shared, fd, s.caller.uid, s.caller.gid, ^uint32(0), &now, label{name: name})
 	return entryError(name, op, err)
 }
 

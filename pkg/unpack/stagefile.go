@@ -99,7 +99,7 @@ func (s *stage) finishLarge(f *largeFile) {
 	}
 	op, err := "write", unix.Ftruncate(f.fd, f.size) // a hole at the end
 	if err == nil {
-		op, err = settle(s, f.fd, s.caller.uid, s.caller.gid, ^uint32(0), &f.attrs, label{name: f.name})
+		op, err = settle(s.shared, f.fd, s.caller.uid, s.caller.gid, ^uint32(0), &f.attrs, label{name: f.name})
 	}
 	if closeErr := unix.Close(f.fd); err == nil {
 		op, err = "close", closeErr

@@ -22,6 +22,7 @@ package unpack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -82,25 +83,33 @@ type Stats struct {
 // When the error is not nil, dir is as it was, and nothing is left beside it. It
 // is a *LayerError where one layer is to blame; in it may be an *EntryError, a
 // *LimitError, a *layers.MismatchError or a *tar.Error.
-func Image(ctx context.Context, src Blobs, img *store.Image, dir string, o Options) (stats Stats, err error) {
+func Image(ctx context.Context, src Blobs, img *store.Image, dir string, o Options) (Stats, error) {
 	st, err := newStaging(dir, o.Force)
 	if err != nil {
-		return stats, err
+		return Stats{}, err
 	}
 	defer func() {
-		if rmErr := st.remove(); err == nil {
-			err = rmErr
+		// What cannot be removed is not worth failing for, once DIR is there: the
+		// next Image beside it will try again.
+		if rmErr := st.remove(); rmErr != nil {
+			o.Progress.Send(progress.Event{Kind: progress.Warning, Message: fmt.Sprintf("%s is left over: %v", st.name, rmErr)})
 		}
 	}()
 	if err := st.room(img); err != nil {
-		return stats, err
+		return Stats{}, err
 	}
 
 	me := whoAmI()
-	j := &shared{caller: &me, limits: o.Limits.WithDefaults(), losses: &changeset.Losses{Strict: o.Strict}}
+	j := &shared{
+		caller: &me,
+		limits: o.Limits.WithDefaults(),
+		losses: &changeset.Losses{Strict: o.Strict},
+		// In a bundle, which is 0700, nobody can reach them.
+		dropSetID: o.Form == Rootfs && !me.chown,
+	}
 	u := &unpacker{shared: j, staging: st, src: src, img: img, o: o}
 	if err := u.run(ctx); err != nil {
-		return stats, err
+		return Stats{}, err
 	}
 	j.losses.Report(o.Progress)
 	return Stats{Layers: len(img.Manifest.Layers), Entries: j.entries.Load(), Bytes: j.bytes.Load()}, nil
@@ -201,7 +210,12 @@ func (u *unpacker) makeRoot() error {
 			return err
 		}
 	}
-	u.merger = merger{caller: u.caller, root: beneath.New(os.NewFile(uintptr(root), where)), modes: map[uint64]uint32{}}
+	u.merger = merger{
+		caller: u.caller,
+		root:   beneath.New(os.NewFile(uintptr(root), where)),
+		modes:  map[uint64]uint32{},
+		quiet:  &shared{caller: u.caller, losses: &changeset.Losses{}},
+	}
 	u.merger.trash, err = u.staging.mkdir("trash")
 	return err
 }

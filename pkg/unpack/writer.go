@@ -78,7 +78,7 @@ func (w *writer) file(b *batch, j *job) (op string, err error) {
 		unix.Close(fd)
 		return "write", err
 	}
-	op, err = settle(b.stage, fd, w.me.uid, w.me.gid, made&^w.caller.umask, &j.attrs, label{b: b, j: j})
+	op, err = settle(b.stage.shared, fd, w.me.uid, w.me.gid, made&^w.caller.umask, &j.attrs, label{b: b, j: j})
 	if closeErr := unix.Close(fd); err == nil {
 		op, err = "close", closeErr
 	}
@@ -125,7 +125,7 @@ func again(dirfd int, name []byte, make func() error) error {
 // ids are what it was created with. The order is law: chown(2) clears set-id bits
 // and security.capability, chmod(2) may not come before a user attribute on a
 // read-only file, and times come last.
-func settle(s *stage, fd int, uid, gid, made uint32, a *attrs, called label) (op string, err error) {
+func settle(s *shared, fd int, uid, gid, made uint32, a *attrs, called label) (op string, err error) {
 	if u, g := a.chownWanted(uid, gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
 		if err := s.chown(a, u, g, called, func(u, g uint32) error { return unix.Fchown(fd, int(int32(u)), int(int32(g))) }); err != nil {
 			return "", err
@@ -150,7 +150,7 @@ func settle(s *stage, fd int, uid, gid, made uint32, a *attrs, called label) (op
 
 // chown does change where it can do any good. uid and gid are noID where nothing
 // is to be changed.
-func (s *stage) chown(a *attrs, uid, gid uint32, called label, change func(uid, gid uint32) error) error {
+func (s *shared) chown(a *attrs, uid, gid uint32, called label, change func(uid, gid uint32) error) error {
 	var err error = unix.EINVAL // an id out of range, which the kernel is not asked about
 	if a.uid != noID && a.gid != noID {
 		err = unix.EPERM
@@ -167,7 +167,7 @@ func (s *stage) chown(a *attrs, uid, gid uint32, called label, change func(uid, 
 	return s.losses.Lose(changeset.LostOwner, called.String(), "chown", err)
 }
 
-func (s *stage) xattrOutcome(attr string, called label, err error) error {
+func (s *shared) xattrOutcome(attr string, called label, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -207,7 +207,7 @@ func (w *writer) node(b *batch, j *job) (op string, err error) {
 // settleAt is settle for what must not be opened: links, devices and FIFOs. They
 // are named in their directory, and never followed.
 func (w *writer) settleAt(b *batch, j *job, chmod bool) (op string, err error) {
-	a, s, name := &j.attrs, b.stage, b.text(j.name)
+	a, s, name := &j.attrs, b.stage.shared, b.text(j.name)
 	called := label{b: b, j: j}
 	if u, g := a.chownWanted(w.me.uid, w.me.gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
 		if err := s.chown(a, u, g, called, func(u, g uint32) error { return lchownat(j.dirfd, name, u, g) }); err != nil {
@@ -227,7 +227,7 @@ func (w *writer) settleAt(b *batch, j *job, chmod bool) (op string, err error) {
 
 // settleByHandle sets what can only be set by path, on an O_PATH descriptor, so
 // that the path is one of our own.
-func settleByHandle(s *stage, dirfd int, name []byte, chmod bool, a *attrs, called label) (op string, err error) {
+func settleByHandle(s *shared, dirfd int, name []byte, chmod bool, a *attrs, called label) (op string, err error) {
 	fd, err := openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return "open", err

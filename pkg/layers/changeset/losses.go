@@ -12,6 +12,7 @@ type Loss int
 
 const (
 	LostOwner Loss = iota
+	LostSetID
 	LostDevice
 	LostXattr
 	LostOverlay
@@ -21,6 +22,7 @@ const (
 // text says what a loss is, after a number.
 var text = [kindsOfLoss]string{
 	LostOwner:   "owners not restored",
+	LostSetID:   "set-id bits of other owners' files left out",
 	LostDevice:  "devices made as empty files",
 	LostXattr:   "extended attributes not restored",
 	LostOverlay: "extended attributes left out",
