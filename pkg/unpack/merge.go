@@ -40,9 +40,11 @@ func (m *merger) add(s *stage) error {
 	if err := m.linkLower(s); err != nil {
 		return err
 	}
-	for _, v := range s.whiteouts {
-		if err := m.whiteout(s, v); err != nil {
-			return entryError(v.dir+"/"+changeset.WhiteoutPrefix+v.name, "whiteout", err)
+	for _, victims := range [][]victim{s.whiteouts, s.hidden} {
+		for _, v := range victims {
+			if err := m.whiteout(s, v); err != nil {
+				return entryError(joinPath(v.dir, v.name), "whiteout", err)
+			}
 		}
 	}
 	if err := m.align(s); err != nil {

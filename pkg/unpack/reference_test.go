@@ -271,7 +271,7 @@ func conflict(visits []visit, own, files map[string]bool) bool {
 				}
 			}
 			for _, w := range visits {
-				if w.at == link || w.target == link {
+				if w.at == link || w.target == link || strings.HasPrefix(link, w.at+"/") && !w.dir {
 					return true
 				}
 			}

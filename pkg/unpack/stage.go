@@ -35,6 +35,7 @@ type stage struct {
 	err    error // the first one
 
 	whiteouts []victim
+	hidden    []victim // what entries hid that have been replaced themselves since
 	links     []lowerLink
 	linkedTo  map[string]int // the last of links with that path
 	// modes is what directories get at the very end, by inode: with no privilege,
@@ -44,6 +45,7 @@ type stage struct {
 	nameBuf, linkBuf, pathBuf []byte
 	lastPath                  []byte // a parent as spelled, and what it led to
 	lastDir                   *dir
+	turned                    bool // the last walk followed a link
 	blobSize                  int64
 }
 

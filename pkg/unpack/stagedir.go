@@ -34,6 +34,10 @@ func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.turned { // the next entry may replace a link on the way
+		s.lastDir = nil
+		return d, nil
+	}
 	s.lastPath, s.lastDir = append(s.lastPath[:0], path...), d
 	return d, nil
 }
@@ -43,6 +47,7 @@ func (s *stage) parent(path []byte, of *attrs) (*dir, error) {
 // no such directory, walk returns nil and the path as far as its links resolve it.
 func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error) {
 	at, links := s.tree.root, 0
+	s.turned = false
 	for rest := path; len(rest) > 0; {
 		var comp []byte
 		comp, rest = changeset.Cut(rest)
@@ -67,6 +72,7 @@ func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error
 			return nil, "", err
 		}
 		if target != nil {
+			s.turned = true
 			if links++; links > changeset.MaxLinks {
 				return nil, "", unix.ELOOP
 			}
@@ -128,9 +134,10 @@ func (s *stage) mkdir(parent *dir, base []byte, mode uint32, explicit bool) (*di
 	if replaces {
 		// An earlier entry of this layer, not a directory, has hidden what lower
 		// layers have here. The new directory does not bring that back.
-		if err := s.whiteout(victim{dir: parent.path(), name: string(base)}); err != nil {
+		if err := s.keep(); err != nil {
 			return nil, err
 		}
+		s.hidden = append(s.hidden, victim{dir: parent.path(), name: string(base)})
 	}
 	if err == unix.EEXIST {
 		if err = unlinkat(fd, s.pathBuf, 0); err == nil {

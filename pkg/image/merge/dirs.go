@@ -32,6 +32,10 @@ func (l *Layer) parent(path []byte, of *tar.Header) (*dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.turned { // the next entry may replace a link on the way
+		l.lastDir = nil
+		return d, nil
+	}
 	l.lastPath, l.lastDir = append(l.lastPath[:0], path...), d
 	return d, nil
 }
@@ -41,6 +45,7 @@ func (l *Layer) parent(path []byte, of *tar.Header) (*dir, error) {
 // no such directory, walk returns nil and the path as far as its links resolve it.
 func (l *Layer) walk(path []byte, of *tar.Header) (d *dir, resolved string, err error) {
 	at, links := l.root, 0
+	l.turned = false
 	for rest := path; len(rest) > 0; {
 		var comp []byte
 		comp, rest = changeset.Cut(rest)
@@ -59,6 +64,7 @@ func (l *Layer) walk(path []byte, of *tar.Header) (d *dir, resolved string, err 
 			continue
 		}
 		if n.isLink() {
+			l.turned = true
 			if links++; links > changeset.MaxLinks {
 				return nil, "", unix.ELOOP
 			}
@@ -108,9 +114,10 @@ func (l *Layer) mkdir(parent *dir, base string, i *erofs.Inode) (*dir, error) {
 	if replaces {
 		// An earlier entry of this layer, not a directory, has hidden what lower
 		// layers have here. The new directory does not bring that back.
-		if err := l.whiteout(victim{dir: parent.path(), name: base}); err != nil {
+		if err := l.keep(); err != nil {
 			return nil, err
 		}
+		l.hidden = append(l.hidden, victim{dir: parent.path(), name: base})
 	}
 	d := &dir{inode: i, parent: parent, name: base, depth: parent.depth + 1, replaces: replaces}
 	parent.set(base, node{i, d})

@@ -39,6 +39,7 @@ type Layer struct {
 	*Job
 	root      *dir
 	whiteouts []victim
+	hidden    []victim // what entries hid that have been replaced themselves since
 	links     []lowerLink
 	linkedTo  map[string]int // the last of links with that path
 	sparse    []*erofs.Inode
@@ -50,6 +51,7 @@ type Layer struct {
 	nameBuf, linkBuf []byte
 	lastPath         []byte // a parent as spelled, and what it led to
 	lastDir          *dir
+	turned           bool          // the last walk followed a link
 	slab             []erofs.Inode // not used yet
 }
 

@@ -172,7 +172,7 @@ func (m *merger) add(l *Layer) error {
 	if err := m.linkLower(l); err != nil {
 		return err
 	}
-	for _, v := range l.whiteouts {
+	for _, v := range append(l.whiteouts, l.hidden...) {
 		if d := m.canonical(l, v.dir); d != nil && v.name == "" {
 			clear(d.names)
 		} else if d != nil {
