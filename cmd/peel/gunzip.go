@@ -32,8 +32,11 @@ is well.`,
 			if len(args) == 1 {
 				req.input = args[0]
 			}
-			if (req.test || req.list) && req.output != "" {
+			switch {
+			case (req.test || req.list) && req.output != "":
 				return usageError{cmd, errors.New("--test and --list write no file")}
+			case req.threads < 1:
+				return usageError{cmd, fmt.Errorf("--threads %d: want 1 or more", req.threads)}
 			}
 			return a.gunzip(cmd.Context(), req)
 		},
@@ -42,6 +45,7 @@ is well.`,
 	flags.StringVarP(&req.output, "output", "o", "", "write to `FILE` instead of stdout")
 	flags.BoolVarP(&req.test, "test", "t", false, "only check the file")
 	flags.BoolVarP(&req.list, "list", "l", false, "check the file and print its sizes")
+	flags.IntVar(&req.threads, "threads", 1, "decode from `N` places of the file at once; pays from 3 on")
 	return cmd
 }
 
@@ -49,6 +53,7 @@ is well.`,
 type gunzipRequest struct {
 	input, output string // empty or - is stdin or stdout
 	test, list    bool
+	threads       int
 }
 
 func (a *app) gunzip(ctx context.Context, req gunzipRequest) error {
@@ -64,7 +69,7 @@ func (a *app) gunzip(ctx context.Context, req gunzipRequest) error {
 	in := &countingReader{ctx: ctx, r: src}
 	switch {
 	case req.test, req.list:
-		out, err := decompress(io.Discard, in, name)
+		out, err := decompress(io.Discard, in, name, req.threads)
 		if err == nil && req.list {
 			_, err = fmt.Fprintf(a.stdout, "%12s %12s %6s  %s\n%12d %12d %5.1f%%  %s\n",
 				"COMPRESSED", "SIZE", "SAVED", "FILE", in.n, out, saved(in.n, out), name)
@@ -72,19 +77,21 @@ func (a *app) gunzip(ctx context.Context, req gunzipRequest) error {
 		return err
 	case req.output == "" || req.output == "-":
 		widen(a.stdout)
-		_, err := decompress(a.stdout, in, name)
+		_, err := decompress(a.stdout, in, name, req.threads)
 		return err
 	}
 	return replaceFile(req.output, func(w io.Writer) error {
-		_, err := decompress(w, in, name)
+		_, err := decompress(w, in, name, req.threads)
 		return err
 	})
 }
 
 // decompress returns the number of bytes written.
-func decompress(w io.Writer, r io.Reader, name string) (n int64, err error) {
+func decompress(w io.Writer, r io.Reader, name string, threads int) (n int64, err error) {
 	z, err := gzip.NewReader(r)
 	if err == nil {
+		defer z.Close()
+		z.Speculate(threads - 1)
 		n, err = z.WriteTo(w)
 	}
 	switch {

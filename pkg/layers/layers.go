@@ -19,7 +19,7 @@
 // and the window that a zstd frame asks for. A layer that fits one chunk is
 // decoded and hashed in the caller's goroutine alone. Of a long gzip layer, other
 // goroutines decode parts ahead while processors are idle (at least four are
-// needed), which takes some 20 MiB for each of them.
+// needed), which takes some 30 MiB for each of them.
 package layers
 
 import (

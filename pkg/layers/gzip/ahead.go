@@ -69,7 +69,7 @@ type stretch struct {
 }
 
 const (
-	segmentSize = 1 << 20 // holds some 40 blocks
+	segmentSize = 2 << 20 // holds some 80 blocks; with half as much, more of it is decoded marked
 
 	// Bounds of a stretch's output. A segment that inflates to more is left to
 	// the Reader.
@@ -77,13 +77,13 @@ const (
 	maxPlain  = 16 << 20
 
 	// findShare of a segment is searched: in a long stored block none is found.
-	findShare = 4
+	findShare = 8
 )
 
 // Speculate lets n goroutines decode ahead, beside the one that calls Decode,
 // from the present position on. It pays for a long member in ordinary blocks on a
 // machine with idle processors: the work as a whole is a third more. Memory
-// grows to some 20 MiB for each goroutine.
+// grows to some 30 MiB for each goroutine.
 //
 // r is read by another goroutine from now on, and further than the file goes.
 // Close, which is needed then, waits for a Read that is under way.

@@ -27,11 +27,15 @@ const (
 	outMargin = 320
 )
 
+// longestRun is how much output a fast loop makes at most before it returns, for
+// the collector cannot stop a goroutine that is in assembly: about 0.3 ms.
+const longestRun = 256 << 10
+
 // outcome is why a fast loop stopped.
 type outcome int
 
 const (
-	outOfRoom outcome = iota // fewer than inMargin bytes of input or outMargin of output
+	outOfRoom outcome = iota // not enough input or output is left, or longestRun is over
 	endOfBlock
 	badSymbol
 	badDistance
@@ -47,7 +51,7 @@ func (d *Decoder) canRunFast(room int) bool {
 func decodeFast[E element](d *Decoder, out []E, pos int) (int, outcome) {
 	view := d.src.view
 	d.in, d.inPos, d.inEnd = unsafe.Pointer(unsafe.SliceData(view)), uint(d.src.pos), uint(len(view)-inTurn+1)
-	d.out, d.outPos, d.outEnd = unsafe.Pointer(unsafe.SliceData(out)), uint(pos), uint(len(out)-outMargin+1)
+	d.out, d.outPos, d.outEnd = unsafe.Pointer(unsafe.SliceData(out)), uint(pos), uint(min(len(out)-outMargin, pos+longestRun)+1)
 	var how outcome
 	if unsafe.Sizeof(out[0]) == 1 {
 		how = d.loop(d.using)

@@ -17,8 +17,9 @@
 //
 // Symbols are decoded by one of two loops, which agree in every bit: a careful
 // one that is plainly right and stops anywhere, and a fast one that runs while
-// input and window have room to spare (see fast.go). Package gzip puts the
-// wrapper of RFC 1952 around this one.
+// input and window have room to spare (see fast.go). Decoding can also begin in
+// the middle of a stream (see speculate.go). Package gzip puts the wrapper of
+// RFC 1952 around this one, and is what most programs want.
 package inflate
 
 import (
@@ -56,8 +57,8 @@ type Decoder struct {
 	using loopKind
 }
 
-// state is what a fast loop works on. Assembly knows its layout by the offsets
-// in go_asm.h.
+// state is what a fast loop works on. loop_amd64.go holds its layout to what the
+// assembly assumes.
 type state struct {
 	in      unsafe.Pointer // the input in view
 	inPos   uint
