@@ -11,18 +11,17 @@ die() { echo "setup: $*" >&2; exit 1; }
 
 # What to look for, and the package that has it.
 demo='
-	debootstrap                                        debootstrap
-	/usr/share/keyrings/debian-archive-keyring.gpg     debian-archive-keyring
-	docker-registry                                    docker-registry
-	runc                                               runc
+	debootstrap              debootstrap
+	docker-registry          docker-registry
+	runc                     runc
 '
 tests="$demo
-	cc                                                 gcc
-	/usr/include/stdlib.h                              libc6-dev
-	crun                                               crun
-	fsck.erofs                                         erofs-utils
-	podman                                             podman
-	skopeo                                             skopeo
+	cc                       gcc
+	/usr/include/stdlib.h    libc6-dev
+	crun                     crun
+	fsck.erofs               erofs-utils
+	podman                   podman
+	skopeo                   skopeo
 "
 case ${1:-tests} in
 demo) wanted=$demo ;;

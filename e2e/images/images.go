@@ -35,17 +35,13 @@ import (
 //go:embed *.go
 var sources embed.FS
 
-// Where the packages come from, unless Cache says otherwise.
-const (
-	DefaultSuite  = "bookworm"
-	DefaultMirror = "http://deb.debian.org/debian"
-)
+// DefaultMirror is where the packages come from, unless Cache says otherwise.
+const DefaultMirror = "http://deb.debian.org/debian"
 
 // Cache is a directory of finished images. Its zero value is not useful: use
 // FromEnv, or name a Dir.
 type Cache struct {
 	Dir    string
-	Suite  string    // DefaultSuite, if empty
 	Mirror string    // DefaultMirror, if empty
 	Log    io.Writer // a line when an image is begun and when it is done; nil is silent
 }
@@ -181,15 +177,8 @@ func (c *Cache) key() string {
 			}
 		}
 	}
-	fmt.Fprintln(h, c.suite(), c.mirror(), runtime.GOARCH)
+	fmt.Fprintln(h, c.mirror(), runtime.GOARCH)
 	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
-func (c *Cache) suite() string {
-	if c.Suite == "" {
-		return DefaultSuite
-	}
-	return c.Suite
 }
 
 func (c *Cache) mirror() string {

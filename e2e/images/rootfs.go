@@ -142,46 +142,8 @@ func newRootfs(ctx context.Context, c *Cache, dst *layout.Dir) (*rootfs, func() 
 		return nil, nil, errors.Join(err, discard())
 	}
 	r := &rootfs{dir: dir, dst: dst}
-	if err := r.commit("debootstrap --variant=minbase "+c.suite(), layerOptions{}); err != nil {
+	if err := r.commit("debootstrap --variant=minbase "+suite, layerOptions{}); err != nil {
 		return nil, nil, errors.Join(err, discard())
 	}
 	return r, discard, nil
-}
-
-// base is a Debian tree without what no container needs, as the slim images of
-// public hubs are.
-func (c *Cache) base(ctx context.Context) (string, error) {
-	return c.keep(ctx, "base", func(tmp string) error {
-		if os.Geteuid() != 0 {
-			return errors.New("debootstrap needs root")
-		}
-		// The mode of the directory is that of the image's root.
-		if err := os.Mkdir(tmp, 0o755); err != nil {
-			return err
-		}
-		if err := apart(ctx, "/", "debootstrap", "--variant=minbase", c.suite(), tmp, c.mirror()); err != nil {
-			return err
-		}
-		r := &rootfs{dir: tmp}
-		return r.sh(ctx, `
-			rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/* var/cache/apt/*.bin var/log/*.log dev/*
-			find usr/share/locale usr/share/man usr/share/info usr/share/doc -type f ! -name copyright -delete
-			find usr/share/locale usr/share/man -mindepth 1 -type d -empty -delete
-			: >etc/machine-id; : >etc/resolv.conf; : >etc/hostname
-			cat >etc/dpkg/dpkg.cfg.d/slim <<-'END'
-			path-exclude /usr/share/man/*
-			path-exclude /usr/share/locale/*
-			path-exclude /usr/share/doc/*
-			path-include /usr/share/doc/*/copyright
-			force-unsafe-io
-			END
-			cat >etc/apt/apt.conf.d/slim <<-'END'
-			Acquire::Languages "none";
-			APT::Install-Recommends "false";
-			Dir::Cache::pkgcache "";
-			Dir::Cache::srcpkgcache "";
-			END
-			printf '#!/bin/sh\nexit 101\n' >usr/sbin/policy-rc.d
-			chmod 755 usr/sbin/policy-rc.d`)
-	})
 }

@@ -114,9 +114,9 @@ func TestKeptOnceAndWhole(t *testing.T) {
 	if made != 1 {
 		t.Errorf("made %d times", made)
 	}
-	other := &Cache{Dir: c.Dir, Suite: "trixie"}
+	other := &Cache{Dir: c.Dir, Mirror: "http://mirror.example/debian"}
 	if other.key() == c.key() {
-		t.Error("another suite has the same key")
+		t.Error("another mirror has the same key")
 	}
 	if err := other.Prune(); err != nil {
 		t.Fatal(err)
