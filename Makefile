@@ -38,8 +38,9 @@ unit:
 e2e: build
 	$(GO) test -v -timeout 40m ./e2e/...
 
-bench: build
-	bench/run.sh
+# peel beside its peers, as root: a table, and figures and a plot of every run.
+bench: setup
+	$(GO) run ./bench/peers -images nginx,big -out bench/peers/results
 
 clean:
 	rm -f peel

@@ -45,7 +45,7 @@ var explanations = []explanation{
 		peer: "crane",
 		why:  "crane writes the topmost layer first; tar gives a directory its time when it has read on past it, and files of lower layers that come into it later move the time",
 		is: func(f facts, d tree.Difference) bool {
-			return d.Field == "mtime" && f.below(d.Path) > 1
+			return d.Field == "mtime" && f.isDir(d.Path) && f.below(d.Path) > 1
 		},
 	}, {
 		peer: "crane",
@@ -85,6 +85,13 @@ func (f facts) topmostTouching(p string) layerFacts {
 		}
 	}
 	return layerFacts{}
+}
+
+// isDir tells whether a path that all layers together have is a directory.
+func (f facts) isDir(p string) bool {
+	top := f.topmostTouching(p)
+	kind, named := top.names[p]
+	return kind == 'd' || !named // something is below it
 }
 
 // below counts the layers that have an entry at or below a path.
@@ -144,6 +151,35 @@ func factsOfTar(t *testing.T, archive string) layerFacts {
 		lf.names[name] = '-'
 		if h.Typeflag == tar.TypeDir {
 			lf.names[name] = 'd'
+		}
+	}
+}
+
+func TestExplanationsCoverNothingElse(t *testing.T) {
+	f := facts{
+		{map[string]byte{".": 'd', "d": 'd', "d/f": '-', "e": 'd', "e/f": '-', "g": '-'}},
+		{map[string]byte{"d/g": '-', "e": 'd', "e/f": '-', "g": '-'}},
+	}
+	for _, c := range []struct {
+		claim     string
+		peer      string
+		d         tree.Difference
+		explained bool
+	}{
+		{"podman: the time of a directory that the upper layer does not name", "podman", tree.Difference{Path: "d", Field: "mtime"}, true},
+		{"podman: the time of one that it names", "podman", tree.Difference{Path: "e", Field: "mtime"}, false},
+		{"podman: the time of a file", "podman", tree.Difference{Path: "d/f", Field: "mtime"}, false},
+		{"podman: the mode of a directory", "podman", tree.Difference{Path: "d", Field: "mode", Got: "0555"}, false},
+		{"podman: the root's mode", "podman", tree.Difference{Path: ".", Field: "mode", Got: "0555"}, true},
+		{"podman: another mode of the root", "podman", tree.Difference{Path: ".", Field: "mode", Got: "0777"}, false},
+		{"crane: the time of a directory in several layers", "crane", tree.Difference{Path: "e", Field: "mtime"}, true},
+		{"crane: the time of a file in several layers", "crane", tree.Difference{Path: "g", Field: "mtime"}, false},
+		{"crane: the content of a file", "crane", tree.Difference{Path: "g", Field: "content"}, false},
+		{"umoci: the time of any directory", "umoci", tree.Difference{Path: "d", Field: "mtime"}, false},
+		{"a stranger", "peel", tree.Difference{Path: ".", Field: "mtime"}, false},
+	} {
+		if why := explain(c.peer, f, c.d); (why != "") != c.explained {
+			t.Errorf("%s: explained by %q", c.claim, why)
 		}
 	}
 }

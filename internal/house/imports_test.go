@@ -18,6 +18,7 @@ import (
 // docs/design.md change in the same commit.
 var mayImport = map[string][]string{
 	"peel/cmd/peel":                 {"*"},
+	"peel/bench/peers":              {"peel/e2e/*"},
 	"peel/bench/inflate":            {"peel/pkg/layers/*"},
 	"peel/pkg/progress":             {},
 	"peel/pkg/store":                {},

@@ -1,0 +1,97 @@
+// Command peers measures peel beside crane, skopeo, umoci and podman.
+//
+//	go run ./bench/peers [-rounds 7] [-images nginx,big] [-out bench/peers/results]
+//
+// The images are those of the end-to-end tests, served by a registry on
+// loopback, whose data is in memory. All tools take turns, in another order each
+// round, and start cold: an empty store, a new directory. What counts is the
+// ratio of a tool's run to peel's of the same round; of these the median is
+// taken, for a busy machine slows both alike.
+//
+// It works on ext4 with a journal, made for the purpose in memory: on ext4
+// without one, whoever creates files after a deletion pays for it, which would
+// be a measurement of the order of runs. Needs root, and what e2e/setup.sh
+// installs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"peel/e2e/images"
+	"peel/e2e/registry"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 7, "how often each tool does each task")
+	names := flag.String("images", "nginx", "the images to do it with, of: "+strings.Join(images.Names(), ", "))
+	out := flag.String("out", "", "write the figures to `FILE`.json and a plot to FILE.svg")
+	place := flag.String("place", "", "work in `DIR` instead of on an ext4 in memory")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *rounds, strings.Split(*names, ","), *out, *place)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rounds int, names []string, out, place string) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root: the tools make files of other users")
+	}
+	dir, fs, remove, err := workplace(ctx, place)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	bin := filepath.Join(dir, "bin")
+	if err := buildTools(ctx, bin); err != nil {
+		return err
+	}
+	data := filepath.Join(dir, "registry")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		return err
+	}
+	reg, err := registry.Start(ctx, data, registry.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reg.Stop()) }()
+	cache := images.FromEnv()
+	cache.Log = os.Stderr
+
+	report := report{Machine: machine(), FileSystem: fs, Versions: versions(ctx, bin), Rounds: rounds}
+	for _, name := range names {
+		l, err := cache.Image(ctx, name)
+		if err != nil {
+			return err
+		}
+		repo, tag := images.Place(name)
+		if _, err := reg.Push(ctx, l, repo, tag); err != nil {
+			return err
+		}
+		b := bench{dir: dir, bin: bin, ref: reg.Addr + "/" + repo + ":" + tag}
+		for _, t := range tasks() {
+			fmt.Fprintf(os.Stderr, "%s: %s\n", name, t.name)
+			results, err := b.measure(ctx, t, rounds)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", name, t.name, err)
+			}
+			report.Tasks = append(report.Tasks, taskResult{Image: name, Task: t.name, Tools: results})
+		}
+	}
+	report.print(os.Stdout)
+	if out != "" {
+		return report.write(out)
+	}
+	return nil
+}
