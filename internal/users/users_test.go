@@ -250,3 +250,14 @@ func TestErrorsAreShortWhateverTheImageHolds(t *testing.T) {
 		}
 	}
 }
+
+func TestFileTooLargeIsNotReadInPart(t *testing.T) {
+	root := rootfs(t, map[string]string{"etc/passwd": "nginx:x:101:101::/:/bin/false\n"})
+	if err := os.Truncate(filepath.Join(root.Name(), "etc/passwd"), maxFile+1); err != nil {
+		t.Fatal(err)
+	}
+	var file *FileError
+	if _, err := lookup(root, "nginx"); !errors.As(err, &file) || file.File != "/etc/passwd" {
+		t.Fatalf("%v, want a FileError", err)
+	}
+}
