@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -143,8 +144,9 @@ func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registr
 			return
 		}
 		g.Go(func() error {
+			arriving := missing(st, r.Image)
 			err := use(both, r.Image, st.Follow())
-			if doubtful = unverified(st, r.Image, err); doubtful {
+			if doubtful = unverified(arriving, err); doubtful {
 				return nil // the pull will tell whether the bytes were the image's
 			}
 			return err
@@ -177,14 +179,22 @@ func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registr
 	return r, st.Tag(ctx, ref.String(), r.Image)
 }
 
-// unverified tells whether an unpack has failed for what a layer holds before that
-// was known to be what the image's manifest names.
-func unverified(st *store.Store, img *store.Image, err error) bool {
-	var layer *unpack.LayerError
-	if !contentAtFault(err) || !errors.As(err, &layer) {
-		return false
+// missing is the layers of img that are not stored now.
+func missing(st *store.Store, img *store.Image) map[digest.Digest]bool {
+	ds := map[digest.Digest]bool{}
+	for _, l := range img.Manifest.Layers {
+		if !st.Has(l) {
+			ds[l.Digest] = true
+		}
 	}
-	return !st.Has(img.Manifest.Layers[layer.Index])
+	return ds
+}
+
+// unverified tells whether an unpack has failed for what a layer holds, which it
+// may have read before that was known to be what the image's manifest names.
+func unverified(arriving map[digest.Digest]bool, err error) bool {
+	var layer *unpack.LayerError
+	return contentAtFault(err) && errors.As(err, &layer) && arriving[layer.Digest]
 }
 
 // contentAtFault tells whether an unpack has failed for what a layer holds, and not

@@ -144,7 +144,7 @@ func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when st
 	case err != nil:
 	case !p.Fits(img):
 		err = fmt.Errorf("image %s for this platform: %w", ref, store.ErrNotFound)
-	case !complete(st, img):
+	case len(missing(st, img)) > 0:
 		err = fmt.Errorf("layers of image %s: %w", ref, store.ErrNotFound)
 	default:
 		return img, nil
@@ -153,15 +153,6 @@ func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when st
 		return nil, err
 	}
 	return nil, nil // a pull repairs whatever is missing or damaged
-}
-
-func complete(st *store.Store, img *store.Image) bool {
-	for _, l := range img.Manifest.Layers {
-		if !st.Has(l) {
-			return false
-		}
-	}
-	return true
 }
 
 func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req unpackRequest) error {
