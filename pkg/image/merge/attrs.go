@@ -27,7 +27,7 @@ func timesOf(h *tar.Header) times {
 }
 
 // describe makes i what h says, but for its names.
-func (l *Layer) describe(i *erofs.Inode, h *tar.Header, r *tar.Reader) error {
+func (l *Layer) describe(i *erofs.Inode, h *tar.Header, r Archive) error {
 	i.Mode = h.Mode & 0o7777
 	i.Sec, i.Nsec = timeOf(h)
 	if err := l.owner(i, h); err != nil {
@@ -83,7 +83,7 @@ func (l *Layer) owner(i *erofs.Inode, h *tar.Header) error {
 }
 
 // body finds out where a file's bytes lie.
-func (l *Layer) body(i *erofs.Inode, h *tar.Header, r *tar.Reader) error {
+func (l *Layer) body(i *erofs.Inode, h *tar.Header, r Archive) error {
 	i.Size, i.Device, i.Offset = h.Size, l.device, h.BodyOffset
 	if !h.Sparse {
 		return nil

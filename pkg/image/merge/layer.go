@@ -30,7 +30,13 @@ type Expander interface {
 	// Expand returns the offset, a multiple of 512, at which the file that h describes
 	// begins on the layer's device for such files. It reads the file's pieces from r
 	// unless it has them already.
-	Expand(h *tar.Header, r *tar.Reader) (int64, error)
+	Expand(h *tar.Header, r Archive) (int64, error)
+}
+
+// Archive is what a layer's entries come from; a *tar.Reader is one.
+type Archive interface {
+	Next() (*tar.Header, error)
+	Piece() (tar.Piece, error)
 }
 
 // Layer is the tree of one layer: its entries and nothing else. What they say about
@@ -61,7 +67,7 @@ type victim struct{ dir, name string }
 // Read makes the tree of the image's layer number index, whose blob has blobSize
 // bytes. It reads the tar up to the end of the archive. Errors about an entry are
 // *changeset.EntryError or *tar.Error.
-func Read(ctx context.Context, j *Job, r *tar.Reader, index int, blobSize int64, e Expander) (*Layer, error) {
+func Read(ctx context.Context, j *Job, r Archive, index int, blobSize int64, e Expander) (*Layer, error) {
 	l := &Layer{Job: j, device: index + 1, blobSize: blobSize, expander: e}
 	// What the root is unless an entry tells. Its time will be the first entry's.
 	l.root = &dir{inode: &erofs.Inode{Mode: typeDir | changeset.ImplicitMode}}
@@ -89,7 +95,7 @@ func Read(ctx context.Context, j *Job, r *tar.Reader, index int, blobSize int64,
 }
 
 // entry does one entry.
-func (l *Layer) entry(h *tar.Header, r *tar.Reader) error {
+func (l *Layer) entry(h *tar.Header, r Archive) error {
 	if err := l.admit(h); err != nil {
 		return err
 	}
@@ -156,11 +162,11 @@ func (l *Layer) admit(h *tar.Header) error {
 	if err := changeset.Exceeded("bytes of files", l.bytes.Add(h.Size), l.Limits.Bytes); err != nil {
 		return err
 	}
-	return changeset.Exceeded("bytes of a layer", h.BodyOffset+stored(h), max(changeset.RatioFloor, l.Limits.Ratio*l.blobSize))
+	return changeset.Exceeded("bytes of a layer", h.BodyOffset+Stored(h), l.Limits.LayerBytes(l.blobSize))
 }
 
-// stored is how many bytes of a file the tar has.
-func stored(h *tar.Header) int64 {
+// Stored is how many bytes of a file its tar has.
+func Stored(h *tar.Header) int64 {
 	if !h.Sparse {
 		return h.Size
 	}

@@ -40,6 +40,9 @@ func orElse[T int | int64](field *T, value T) {
 	}
 }
 
+// LayerBytes is how many bytes a layer may have whose blob has blobSize.
+func (l Limits) LayerBytes(blobSize int64) int64 { return max(RatioFloor, l.Ratio*blobSize) }
+
 // RatioFloor is how far a layer may expand whatever its ratio.
 const RatioFloor = 1 << 30
 

@@ -1,0 +1,103 @@
+package image
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount mounts the image read-only at target, an existing directory. An overlay on
+// top makes it a container's root. Where the kernel cannot do it, the error is an
+// *UnsupportedError.
+func (p *Prepared) Mount(target string) error {
+	m, err := p.Tree()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "mount", Path: target, Err: err}
+	}
+	return nil
+}
+
+// Tree mounts the image where nobody else sees it, and returns its root: for
+// move_mount(2), or as a lower directory of an overlay. The mount ends when
+// neither the file nor what was made of it is open any more.
+func (p *Prepared) Tree() (*os.File, error) {
+	if err := kernelCan(); err != nil {
+		return nil, err
+	}
+	return mountFiles(p.Index, p.Devices)
+}
+
+func mountFiles(index string, devices []string) (*os.File, error) {
+	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, &UnsupportedError{"the kernel has no EROFS"}
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fd)
+	var open []*os.File
+	defer func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}()
+	set := func(key, path string) error {
+		// A value is at most 255 bytes long (fsconfig(2)).
+		if len(path) > 255 {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			open = append(open, f)
+			path = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+		}
+		return unix.FsconfigSetString(fd, key, path)
+	}
+	if err := set("source", index); err != nil {
+		return nil, mountError(fd, err)
+	}
+	for _, d := range devices {
+		if err := set("device", d); err != nil {
+			return nil, mountError(fd, err)
+		}
+	}
+	// Never directio, which Linux has had a use after free in (CVE-2026-23224).
+	if err := unix.FsconfigCreate(fd); err != nil {
+		return nil, mountError(fd, err)
+	}
+	m, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount", err)
+	}
+	return os.NewFile(uintptr(m), index), nil
+}
+
+// mountError adds what the kernel has to say about a mount that failed: messages of
+// a letter, a blank and text.
+func mountError(fd int, err error) error {
+	if errors.Is(err, unix.ENOTBLK) {
+		return &UnsupportedError{"the kernel, or the store's file system, has no mounts backed by files"}
+	}
+	buf := make([]byte, 1024)
+	var said []string
+	for range 8 {
+		n, readErr := unix.Read(fd, buf)
+		if readErr != nil || n <= 0 {
+			break
+		}
+		said = append(said, string(bytes.TrimSpace(buf[:n])))
+	}
+	if len(said) > 0 {
+		return fmt.Errorf("mount erofs: %w (%s)", err, strings.Join(said, "; "))
+	}
+	return fmt.Errorf("mount erofs: %w", err)
+}

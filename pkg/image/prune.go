@@ -1,0 +1,118 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"peel/pkg/store"
+)
+
+// ErrInUse: somebody prepares images or has them open.
+var ErrInUse = errors.New("prepared images are in use")
+
+// Prune removes what none of the images needs, and what killed processes have left,
+// and returns how many bytes that were. While anybody uses the cache it does nothing
+// and returns ErrInUse. Mounted images stay whole.
+func (c *Cache) Prune(keep []*store.Image) (freed int64, err error) {
+	f, err := os.OpenFile(filepath.Join(c.root, "layers/lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return 0, ErrInUse
+	} else if err != nil {
+		return 0, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	wanted := map[string]bool{
+		filepath.Join(c.root, "layers/sha256"): true,
+		filepath.Join(c.root, "layers/ingest"): true,
+		filepath.Join(c.root, "layers/lock"):   true,
+		filepath.Join(c.root, "erofs/sha256"):  true,
+	}
+	for _, img := range keep {
+		wanted[c.indexDir(img.Descriptor.Digest)] = true
+		for _, d := range img.Config.RootFS.DiffIDs {
+			wanted[c.layerDir(d)] = true
+		}
+	}
+	// Indexes first: one without its layers is useless, layers without it are not.
+	for _, dir := range []string{"erofs", "erofs/sha256", "layers", "layers/ingest", "layers/sha256"} {
+		entries, err := os.ReadDir(filepath.Join(c.root, dir))
+		if err != nil {
+			return freed, err
+		}
+		for _, e := range entries {
+			path := filepath.Join(c.root, dir, e.Name())
+			if wanted[path] {
+				continue
+			}
+			freed += sizeOf(path)
+			if err := os.RemoveAll(path); err != nil {
+				return freed, err
+			}
+		}
+	}
+	return freed, nil
+}
+
+// sizeOf is what a directory of files takes on disk.
+func sizeOf(dir string) (n int64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		var st unix.Stat_t
+		if unix.Lstat(filepath.Join(dir, e.Name()), &st) == nil {
+			n += st.Blocks * 512
+		}
+	}
+	return n
+}
+
+// DropDamaged checks the layers of an image against their DiffIDs, and removes
+// those that differ, so that Prepare fetches them again; the index goes with them,
+// as nothing tells whether it is right. It reads all of them.
+func (c *Cache) DropDamaged(ctx context.Context, img *store.Image) (dropped []digest.Digest, err error) {
+	lock, err := c.share()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	for _, d := range img.Config.RootFS.DiffIDs {
+		ok, err := c.intact(ctx, d)
+		if err != nil {
+			return dropped, err
+		}
+		if ok {
+			continue
+		}
+		if err := os.RemoveAll(c.layerDir(d)); err != nil {
+			return dropped, err
+		}
+		dropped = append(dropped, d)
+	}
+	return dropped, os.RemoveAll(c.indexDir(img.Descriptor.Digest))
+}
+
+func (c *Cache) intact(ctx context.Context, diffID digest.Digest) (bool, error) {
+	l, err := c.layer(diffID)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil // not there, or as good as
+	}
+	if err != nil {
+		return false, err
+	}
+	f, err := os.Open(l.tar)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	v := diffID.Verifier()
+	_, err = io.CopyBuffer(v, io.NewSectionReader(&cancellable{ctx, f}, 0, l.tarSize), make([]byte, 256<<10))
+	return v.Verified(), err
+}
