@@ -100,17 +100,49 @@ func empty(fd int) error {
 }
 
 // openToEmpty opens a directory so that it can be read and emptied. The owner may
-// have taken both from himself, as images do with 0555 and 0000.
+// have taken both from himself, as images do with 0555 and 0000. What is mounted
+// there is somebody's data, and ErrMountPoint.
 func openToEmpty(dirfd int, name string) (int, error) {
 	path, err := unix.Openat(dirfd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(path)
+	if mounted, err := isMountPoint(dirfd, path); err != nil || mounted {
+		return -1, errors.Join(err, ErrMountPoint)
+	}
 	if unix.Faccessat(path, ".", unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
 		if err := unix.Chmod(procPath(path), 0o700); err != nil {
 			return -1, err
 		}
 	}
 	return unix.Openat(path, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// isMountPoint tells whether fd is another mount than dirfd, in which it was found.
+// Kernels before 5.8 do not number mounts: to them a bind mount of a file system
+// within itself looks like any directory.
+func isMountPoint(dirfd, fd int) (bool, error) {
+	if dirfd == unix.AT_FDCWD {
+		return false, nil // it was a path, the caller's own
+	}
+	up, err := mountOf(dirfd)
+	if err != nil {
+		return false, err
+	}
+	at, err := mountOf(fd)
+	return at != up, err
+}
+
+// mountOf is a number for the mount that fd lies in: the kernel's, or where there
+// is none to be had the file system's.
+func mountOf(fd int) (uint64, error) {
+	var x unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &x)
+	if err == nil && x.Mask&unix.STATX_MNT_ID != 0 {
+		return x.Mnt_id, nil
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return st.Dev, err
 }

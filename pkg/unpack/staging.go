@@ -54,7 +54,11 @@ func newStaging(dir string, force bool) (*staging, error) {
 		return nil, err
 	}
 	st := &staging{beside: beside, base: filepath.Base(dir)}
-	if err := st.look(force); err != nil {
+	err = st.look(force)
+	if err == nil && st.full {
+		err = mountBelow(dir)
+	}
+	if err != nil {
 		beside.Close()
 		return nil, &fs.PathError{Op: "unpack", Path: dir, Err: err}
 	}
@@ -100,6 +104,25 @@ func (st *staging) look(force bool) error {
 		return nil
 	}
 	return err
+}
+
+// mountBelow finds a mount in the directory dir, a path without links: replacing
+// dir would remove all that is in there.
+func mountBelow(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// proc_pid_mountinfo(5): the fifth field, with blanks as octal escapes.
+		if f := strings.Fields(line); len(f) > 4 {
+			point := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(f[4])
+			if strings.HasPrefix(point, dir+"/") {
+				return fmt.Errorf("%s in it %w", strings.TrimPrefix(point, dir+"/"), ErrMountPoint)
+			}
+		}
+	}
+	return nil
 }
 
 func (st *staging) parent() int { return int(st.beside.Fd()) }
