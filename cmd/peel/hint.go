@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"peel/internal/users"
+	"peel/pkg/image"
 	"peel/pkg/registry"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
@@ -98,6 +99,8 @@ func localHint(err error) string {
 		return "choose another directory, or --force to replace this one"
 	case errors.Is(err, unpack.ErrNotDirectory), errors.Is(err, unpack.ErrMountPoint):
 		return "choose another directory, which need not be there yet"
+	case errors.Is(err, image.ErrExists):
+		return "choose another name, or --force to replace this one"
 	case errors.Is(err, store.ErrInUse):
 		return "wait for the other peel to end, then run the command again"
 	case errors.As(err, &noBundle):

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/bundle"
+	"peel/pkg/image"
 	"peel/pkg/progress"
 	"peel/pkg/registry"
 	"peel/pkg/store"
@@ -29,28 +30,34 @@ func newUnpackCommand(a *app) *cobra.Command {
 	var f pullFlags
 	var o unpack.Options
 	var rootfs bool
-	var when string
+	var to, when string
 	cmd := &cobra.Command{
 		Use:   "unpack [flags] REFERENCE DIR",
-		Short: "Unpack an image into a directory",
+		Short: "Unpack an image into a directory, or into one file",
 		Long: `Unpack an image into DIR as an OCI runtime bundle: DIR/rootfs and DIR/config.json,
 which runc, crun and others run as it is. With --rootfs, DIR is the bare root
 file system. An image that is not in the store is pulled, and its layers are
-unpacked while they arrive. DIR appears when everything has been verified.`,
+unpacked while they arrive. DIR appears when everything has been verified.
+
+With --to erofs, DIR is a file instead: a read-only file system that Linux mounts,
+the same for everybody who makes it of the same image.`,
 		Example: `  peel unpack nginx:latest ./nginx
   peel unpack --rootfs debian:12 /srv/debian
-  peel unpack --force --pull always nginx:latest ./nginx`,
+  peel unpack --force --pull always nginx:latest ./nginx
+  peel unpack --to erofs nginx:latest nginx.erofs`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if rootfs {
-				o.Form = unpack.Rootfs
+			req := unpackRequest{name: args[0], dir: args[1], when: when, opts: o}
+			if err := req.setForm(to, rootfs); err != nil {
+				return err
 			}
-			return a.unpack(cmd.Context(), unpackRequest{name: args[0], dir: args[1], when: when, opts: o}, f)
+			return a.unpack(cmd.Context(), req, f)
 		},
 	}
 	f.register(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&rootfs, "rootfs", false, "make DIR the root file system itself, without a bundle around it")
+	flags.StringVar(&to, "to", "", "the `FORM` to make: bundle (the default), rootfs, or erofs, all in one file")
 	flags.BoolVar(&o.Force, "force", false, "replace what is at DIR, in one step, when the new content is complete")
 	flags.BoolVar(&o.Strict, "strict", false, "fail where something of the image cannot be restored")
 	flags.StringVar(&when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
@@ -64,10 +71,32 @@ type unpackRequest struct {
 	dir  string
 	when string // --pull
 	opts unpack.Options
+	// erofs: dir is to be a file, with an EROFS file system in it.
+	erofs bool
 	// quiet: nothing is said unless the image has to be pulled.
 	quiet bool
 	// done, unless nil, is called when DIR is complete.
 	done func(*store.Image) error
+}
+
+// setForm takes what --to and --rootfs say.
+func (r *unpackRequest) setForm(to string, rootfs bool) error {
+	if rootfs && to == "" {
+		to = "rootfs"
+	}
+	switch {
+	case rootfs && to != "rootfs":
+		return usageError{nil, errors.New("--rootfs and --to: want one of them")}
+	case to == "" || to == "bundle":
+		r.opts.Form = unpack.Bundle
+	case to == "rootfs":
+		r.opts.Form = unpack.Rootfs
+	case to == "erofs":
+		r.erofs = true
+	default:
+		return usageError{nil, fmt.Errorf("--to %q: want bundle, rootfs or erofs", to)}
+	}
+	return nil
 }
 
 func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error {
@@ -170,10 +199,14 @@ func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req un
 	return unpackInto(ctx, st, img, req)
 }
 
-// unpackInto makes DIR. For a bundle, config.json is written beside the finished
+// unpackInto makes DIR, or the file. For a bundle, config.json is written beside the finished
 // rootfs, in which the names of the image's user are looked up.
 func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req unpackRequest) error {
 	o := req.opts
+	if req.erofs {
+		return image.WriteFile(ctx, blobs, img, req.dir, o.Force,
+			image.Options{Strict: o.Strict, Jobs: o.Jobs, Limits: o.Limits, Progress: o.Progress})
+	}
 	if o.Form == unpack.Bundle {
 		warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
 		o.Finish = func(dir, rootfs *os.File) error {
