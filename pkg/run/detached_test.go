@@ -412,7 +412,8 @@ func TestManyContainersAtOnceLoseAndLeaveNothing(t *testing.T) {
 				t.Errorf("%s: start: %v", name, err)
 			}
 			if code, out, err := execOutput(t, c, ExecOptions{}, "print", name); out != name+"\n" {
-				t.Errorf("%s: exec: %d %q %v", name, code, out, err)
+				s, serr := c.Status()
+				t.Errorf("%s: exec: %d %q %v; status %+v, %v", name, code, out, err, s, serr)
 			}
 			if i%3 == 0 {
 				if err := c.Stop(context.Background(), time.Millisecond); err != nil {

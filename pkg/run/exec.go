@@ -59,15 +59,13 @@ func (c *Container) Exec(o ExecOptions, streams Streams) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kinds&unix.CLONE_NEWUSER != 0 {
-		return nil, &UnsupportedError{"linux.namespaces", "exec into a user namespace of the container's own is not supported"}
-	}
 	group, err := cgroup.Open(st.Cgroups)
 	if err != nil {
 		return nil, err
 	}
 	j := monitor.Joiner{
-		Join:    proto.Join{Process: process, Namespaces: kinds},
+		Join:    proto.Join{Process: process, Namespaces: kinds &^ unix.CLONE_NEWUSER},
+		UserNS:  kinds&unix.CLONE_NEWUSER != 0,
 		Target:  target,
 		Group:   group,
 		Streams: monitor.Streams(streams),

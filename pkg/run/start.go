@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 	"unsafe"
 
@@ -56,11 +57,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 		return nil, err
 	}
 	_, ownUser := namespace(spec, specs.UserNamespace)
-	path := spec.Linux.CgroupsPath
-	if path == "" {
-		path = "/peel/" + c.ID
-	}
-	group, err := cgroup.New(cgroup.Config{Path: filepath.Join("/", path), Resources: spec.Linux.Resources, OwnUserNS: ownUser})
+	group, err := c.newGroup(spec, ownUser)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +85,33 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 		return nil, errors.Join(err, group.Remove(), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
 	}
 	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, group: group, last: last, sharesPids: sharesPids(spec)}, nil
+}
+
+// newGroup prepares the container's cgroups. A user has none to make: to run
+// without limits that were asked for would be another container.
+func (c *Container) newGroup(spec *specs.Spec, ownUser bool) (*cgroup.Group, error) {
+	if os.Geteuid() != 0 {
+		if limited(spec.Linux.Resources) {
+			return nil, &UnsupportedError{"linux.resources", "limits on resources need root"}
+		}
+		return nil, nil
+	}
+	path := spec.Linux.CgroupsPath
+	if path == "" {
+		path = "/peel/" + c.ID
+	}
+	return cgroup.New(cgroup.Config{Path: filepath.Join("/", path), Resources: spec.Linux.Resources, OwnUserNS: ownUser})
+}
+
+// limited says whether there are limits. Device rules do not count: they are
+// about privileges that a user has not.
+func limited(r *specs.LinuxResources) bool {
+	if r == nil {
+		return false
+	}
+	rest := *r
+	rest.Devices = nil
+	return !reflect.DeepEqual(rest, specs.LinuxResources{})
 }
 
 func sharesPids(spec *specs.Spec) bool {

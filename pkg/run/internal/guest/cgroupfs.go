@@ -22,7 +22,15 @@ func (g *guest) mountCgroup(m specs.Mount, o options) error {
 		return err
 	}
 	defer unix.Close(target)
-	if dir, unified := g.Cgroups[""]; unified && len(g.Cgroups) == 1 {
+	const host = "/sys/fs/cgroup"
+	var st unix.Statfs_t
+	if err := unix.Statfs(host, &st); err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		dir := g.Cgroups[""]
+		if dir == "" && !g.has(specs.CgroupNamespace) {
+			// The whole tree is what is left to show, and not to be written to.
+			dir = host
+			o.attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+		}
 		fs, err := g.hierarchy("cgroup2", nil, dir, o)
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"errors"
-	"syscall"
 
 	"peel/pkg/run/internal/proto"
 )
@@ -15,7 +14,7 @@ func Detach(config any) error {
 		return err
 	}
 	defer pipes.Close()
-	c, err := startSelf(proto.MonitorName, nil, nil, Streams{}, pipes, nil, &syscall.SysProcAttr{Setsid: true})
+	c, err := (&cradle{setsid: true}).start(proto.MonitorName, Streams{}, pipes, nil)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package monitor
 import (
 	"errors"
 	"os"
-	"syscall"
 
 	"peel/pkg/run/internal/cgroup"
 	"peel/pkg/run/internal/proto"
@@ -15,6 +14,9 @@ type Joiner struct {
 	Target  *os.File // a pidfd of the container's first process
 	Group   *cgroup.Group
 	Streams Streams
+	// UserNS: the container has a user namespace of its own, where the joiner
+	// begins.
+	UserNS bool
 }
 
 // Start starts the program in the container's namespaces and cgroups.
@@ -26,8 +28,11 @@ func (j *Joiner) Start() (*Child, error) {
 	defer pipes.Close()
 	// A session of its own: what is typed at the caller's terminal is not for
 	// the joiner.
-	sys := &syscall.SysProcAttr{Setsid: true}
-	c, err := startSelf(proto.JoinName, j.Group, []func() error{j.Group.EnterThread}, j.Streams, pipes, []*os.File{j.Target}, sys)
+	born := cradle{group: j.Group, thread: []func() error{j.Group.EnterThread}, setsid: true}
+	if j.UserNS {
+		born.userNS = j.Target
+	}
+	c, err := born.start(proto.JoinName, j.Streams, pipes, []*os.File{j.Target})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -16,20 +17,41 @@ import (
 func Shrink() {
 	debug.SetGCPercent(20)
 	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return // it only costs memory
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		// "00400000-00a2d000 r-xp 00000000 fe:00 1234 /path": of files, and never
-		// written to. Dropping a written page would lose what was written.
-		var from, to, inode uint64
+	for _, m := range cleanMappings(f) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
+	}
+}
+
+type mapping struct{ from, to uintptr }
+
+// cleanMappings are the mappings of files that cannot be written to and never
+// were. Dropping a page that was, before its mapping became read-only as a
+// dynamic linker does, would lose what was written.
+func cleanMappings(smaps io.Reader) []mapping {
+	var all []mapping
+	candidate := mapping{}
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
+		// "00400000-00a2d000 r-xp 00000000 fe:00 1234 /path", and then lines
+		// "Anonymous: 0 kB": what is no longer the file's.
+		var m mapping
+		var inode, anonymous uint64
 		var perms, offset, dev string
-		n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %s %s %d", &from, &to, &perms, &offset, &dev, &inode)
-		if n != 6 || inode == 0 || strings.Contains(perms, "w") || !strings.HasSuffix(perms, "p") {
+		line := lines.Text()
+		if n, _ := fmt.Sscanf(line, "%x-%x %s %s %s %d", &m.from, &m.to, &perms, &offset, &dev, &inode); n == 6 {
+			candidate = mapping{}
+			if inode != 0 && strings.HasPrefix(perms, "r") && !strings.Contains(perms, "w") && strings.HasSuffix(perms, "p") {
+				candidate = m
+			}
 			continue
 		}
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(from), uintptr(to-from), unix.MADV_DONTNEED)
+		if n, _ := fmt.Sscanf(line, "Anonymous: %d kB", &anonymous); n == 1 && anonymous == 0 && candidate.to != 0 {
+			all = append(all, candidate)
+		}
 	}
+	return all
 }
