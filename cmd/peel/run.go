@@ -409,6 +409,10 @@ func imageSpec(img *store.Image, rootfs string, command []string, f runFlags, pr
 	if f.entrypoint != "" {
 		bo.Entrypoint = []string{f.entrypoint}
 	}
+	if os.Geteuid() != 0 {
+		bo.Unprivileged = true
+		bo.UIDMappings, bo.GIDMappings = run.UserMaps()
+	}
 	made, err := bundle.Spec(img.Config, root, bo)
 	if err != nil {
 		return nil, err

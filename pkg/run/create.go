@@ -63,7 +63,7 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 	}
 	c, err := rt.create(ctx, id, tmp, root, spec, o)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(tmp))
+		return nil, errors.Join(err, removeTree(tmp))
 	}
 	return c, nil
 }
@@ -203,7 +203,7 @@ func (c *Container) remove() error {
 	if err := os.Rename(c.rt.dataDir(c.ID), gone); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err := errors.Join(c.rt.release(c.Name, c.ID), os.RemoveAll(gone))
+	err := errors.Join(c.rt.release(c.Name, c.ID), removeTree(gone))
 	// The lock file last: it is what keeps others out.
 	return errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
 }

@@ -25,5 +25,7 @@ func Dispatch() {
 		guest.JoinMain()
 	case proto.MonitorName:
 		monitorMain()
+	case proto.RemoveName:
+		removeMain()
 	}
 }

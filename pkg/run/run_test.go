@@ -18,8 +18,17 @@ import (
 
 func TestMain(m *testing.M) {
 	Dispatch()
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "peel-probe-")
+	if err != nil {
+		panic(err)
+	}
+	probeDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
+
+var probeDir string // set once, by TestMain
 
 // needRoot skips what only root of the machine can do.
 func needRoot(t testing.TB) {
@@ -34,8 +43,11 @@ func needRoot(t testing.TB) {
 
 // probe is the path of the program that tells what it sees in a container.
 var probe = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "peel-probe-")
-	if err != nil {
+	if made := os.Getenv("PEEL_TEST_PROBE"); made != "" {
+		return made, nil
+	}
+	dir := probeDir
+	if err := os.Chmod(dir, 0o755); err != nil { // for tests that are other users
 		return "", err
 	}
 	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "probe"), "./testdata/probe")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -127,7 +128,11 @@ func (g *Group) Paths() map[string]string {
 	if g == nil {
 		return nil
 	}
-	return g.manager.GetPaths()
+	paths := maps.Clone(g.manager.GetPaths())
+	if g.config.SkipDevices {
+		delete(paths, "devices") // the manager names it, and does not make it
+	}
+	return paths
 }
 
 // Pids are the processes of the group and of groups that the container made

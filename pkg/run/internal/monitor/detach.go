@@ -3,7 +3,10 @@ package monitor
 import (
 	"errors"
 
+	"golang.org/x/sys/unix"
+
 	"peel/pkg/run/internal/proto"
+	"peel/pkg/run/internal/userns"
 )
 
 // Detach starts the monitor in a session of its own, tells it config, and waits
@@ -33,4 +36,25 @@ func Detach(config any) error {
 		return errors.New("the container's monitor ended before it could say how the start went")
 	}
 	return nil
+}
+
+// RemoveTree removes a tree in which some files belong to subordinate ids of this
+// user, in a user namespace that has them.
+func RemoveTree(path string) error {
+	pipes, err := newPipes()
+	if err != nil {
+		return err
+	}
+	defer pipes.Close()
+	own := userns.Own()
+	c, err := (&cradle{flags: unix.CLONE_NEWUSER, maps: &own}).start(proto.RemoveName, Streams{}, pipes, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err = pipes.send(path); err == nil {
+		_, err = pipes.follow(c)
+	}
+	_, werr := c.Wait()
+	return errors.Join(err, werr)
 }

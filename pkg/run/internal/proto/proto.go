@@ -24,6 +24,7 @@ const (
 	GuestName   = "peel-guest"
 	JoinName    = "peel-join"
 	MonitorName = "peel-monitor"
+	RemoveName  = "peel-remove"
 
 	ConfigFD = 3
 	ReportFD = 4

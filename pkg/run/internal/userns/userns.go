@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -40,8 +41,8 @@ func Own() Maps {
 	if err != nil {
 		return m // a user whom the system does not know has no ranges
 	}
-	for _, helper := range helpers {
-		if _, err := exec.LookPath(helper); err != nil {
+	for _, name := range helpers {
+		if _, err := helper(name); err != nil {
 			return m
 		}
 	}
@@ -54,6 +55,18 @@ func Own() Maps {
 
 // helpers map ranges, uids first.
 var helpers = [...]string{"newuidmap", "newgidmap"}
+
+// helper finds one of them where systems keep set-user-id programs. PATH is not
+// asked: a monitor has none.
+func helper(name string) (string, error) {
+	for _, dir := range []string{"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin", "/run/current-system/sw/bin"} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+}
 
 // ranges are a user's entries of a file, "NAME|UID:FIRST:COUNT", one after the
 // other from 1 on. What cannot be read gives nothing: it is no one's.
@@ -105,7 +118,11 @@ func (m Maps) Give(pid int) error {
 		for _, id := range ids {
 			args = append(args, fmt.Sprint(id.ContainerID), fmt.Sprint(id.HostID), fmt.Sprint(id.Size))
 		}
-		cmd := exec.Command(helpers[i], args...)
+		path, err := helper(helpers[i])
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(path, args...)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Run(); err != nil {
