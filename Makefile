@@ -2,9 +2,8 @@
 
 GO         ?= go
 STATICCHECK = $(GO) tool -modfile=tools/go.mod staticcheck
-VERSION    := $(shell git describe --tags --dirty 2>/dev/null)
 
-.PHONY: all build install demo test setup check unit e2e bench clean
+.PHONY: all build install demo test setup check generated unit e2e bench bench-inflate clean
 
 all: build
 
@@ -20,7 +19,7 @@ demo: build
 
 # Everything: what CI runs. `setup` installs what the tests need from Debian's
 # packages; a test that lacks a tool all the same says so and is skipped.
-test: setup check unit e2e
+test: setup check generated unit e2e
 
 setup:
 	e2e/setup.sh
@@ -32,6 +31,11 @@ check:
 	$(STATICCHECK) ./...
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) build -o /dev/null ./cmd/peel
 
+# What is generated is what its generators make now.
+generated:
+	$(GO) generate ./...
+	@git diff --exit-code || { echo 'go generate changes files that are committed'; exit 1; }
+
 unit:
 	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v '^peel/e2e')
 
@@ -41,6 +45,10 @@ e2e: build
 # peel beside its peers, as root: a table, and figures and a plot of every run.
 bench: setup
 	$(GO) run ./bench/peers -images nginx,big -out bench/peers/results
+
+# The decoder of layers beside zlib, libdeflate, ISA-L and other Go packages.
+bench-inflate:
+	$(GO) run ./bench/inflate
 
 clean:
 	rm -f peel
