@@ -65,6 +65,7 @@ type identity struct {
 	caller   *caller
 	uid, gid uint32
 	locked   bool
+	fresh    bool // taken since anything was created
 	broken   bool // the kernel does not do what it is asked, such as in a user namespace
 }
 
@@ -86,13 +87,29 @@ func (id *identity) take(uid, gid uint32) {
 		id.locked = true
 	}
 	if !setfsid(unix.SYS_SETFSGID, gid) || !setfsid(unix.SYS_SETFSUID, uid) || !id.raise() {
-		setfsid(unix.SYS_SETFSUID, id.caller.uid)
-		setfsid(unix.SYS_SETFSGID, id.caller.gid)
-		id.raise()
-		id.uid, id.gid, id.broken = id.caller.uid, id.caller.gid, true
+		id.abandon()
 		return
 	}
-	id.uid, id.gid = uid, gid
+	id.uid, id.gid, id.fresh = uid, gid, true
+}
+
+// confirm compares with whose the first thing is that was created after take. Where
+// file systems choose owners themselves (the option grpid, a squashing server),
+// the ids are good for nothing. It returns the true ones.
+func (id *identity) confirm(uid, gid uint32) (uint32, uint32) {
+	id.fresh = false
+	if uid != id.uid || gid != id.gid {
+		id.abandon()
+	}
+	return uid, gid
+}
+
+// abandon goes back to the caller's own ids, and stays there.
+func (id *identity) abandon() {
+	setfsid(unix.SYS_SETFSUID, id.caller.uid)
+	setfsid(unix.SYS_SETFSGID, id.caller.gid)
+	id.raise()
+	id.uid, id.gid, id.broken = id.caller.uid, id.caller.gid, true
 }
 
 // setfsid makes the call and asks what came of it: it reports no errors.

@@ -106,6 +106,32 @@ func TestFileCapabilitiesSurvive(t *testing.T) {
 	}
 }
 
+// TestOwnersWhereTheFileSystemChoosesGroups: mounted with grpid, a directory gives
+// its group to what is made in it, whatever group the maker takes.
+func TestOwnersWhereTheFileSystemChoosesGroups(t *testing.T) {
+	needRoot(t)
+	work := workDir(t)
+	disk, mnt := filepath.Join(work, "disk"), filepath.Join(work, "mnt")
+	must(os.WriteFile(disk, nil, 0o600))
+	must(os.Truncate(disk, 16<<20))
+	must(os.Mkdir(mnt, 0o755))
+	if out, err := exec.Command("mkfs.ext4", "-q", disk).CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: needs mkfs.ext4: %v %s", err, out)
+	}
+	if out, err := exec.Command("mount", "-o", "loop,grpid", disk, mnt).CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: needs to mount a loop device: %v %s", err, out)
+	}
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	layer := "dir d own=5:6 mode=2755; file d/a 1 own=7:8; file d/b 1 own=7:8; link d/c x own=9:10; dir d/e; file d/e/f 1; fifo p own=0:3"
+	src, img := imageOfText(layer, "dir x/y own=1:2; file x/y/z 1 own=0:4")
+	if _, err := Image(context.Background(), src, img, filepath.Join(mnt, "r"), Options{Form: Rootfs}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, filepath.Join(mnt, "r")), lines(layer+"; dir x; dir x/y own=1:2; file x/y/z 1 own=0:4"); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // TestADefaultACLIsNotHandedDown: what a directory hands to new files is for those
 // that come later, not for those of the image.
 func TestADefaultACLIsNotHandedDown(t *testing.T) {

@@ -68,8 +68,11 @@ func typeAt(dirfd int, name string) (byte, error) {
 // in the one above it, so that nobody can lead the removal astray.
 func removeAt(dirfd int, name string) error {
 	err := unix.Unlinkat(dirfd, name, 0)
-	if err == nil || errors.Is(err, unix.ENOENT) {
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
 		return nil
+	case !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM): // which POSIX has for directories
+		return err
 	}
 	fd, openErr := openToEmpty(dirfd, name)
 	if errors.Is(openErr, unix.ENOTDIR) || errors.Is(openErr, unix.ELOOP) {

@@ -134,21 +134,29 @@ func (u *unpacker) run(ctx context.Context) error {
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0) + 1
 	}
-	n := len(u.img.Manifest.Layers)
-	u.pool = newPool(min(runtime.GOMAXPROCS(0), maxWriters), min(jobs, n), u.caller)
-	defer u.pool.close()
+	jobs = min(jobs, len(u.img.Manifest.Layers))
+	u.pool = newPool(min(runtime.GOMAXPROCS(0), maxWriters), jobs, u.caller)
+	err := u.assemble(ctx, changeset.NewTurns(jobs))
+	u.pool.close()
+	if err != nil {
+		return err
+	}
+	return u.publish()
+}
 
-	turns := changeset.NewTurns(jobs)
-	ready := make([]chan *stage, n)
+// assemble stages all layers, and merges each as soon as those below are.
+func (u *unpacker) assemble(ctx context.Context, turns *changeset.Turns) error {
+	n := len(u.img.Manifest.Layers)
+	staged := make([]chan *stage, n)
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range n {
-		ready[i] = make(chan *stage, 1)
+		staged[i] = make(chan *stage, 1)
 		g.Go(func() error {
 			s, err := u.layer(ctx, turns, i)
 			if err != nil {
 				return u.layerError(i, err)
 			}
-			ready[i] <- s
+			staged[i] <- s
 			return nil
 		})
 	}
@@ -157,7 +165,7 @@ func (u *unpacker) run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case s := <-ready[i]:
+			case s := <-staged[i]:
 				err := u.merge(i, s)
 				s.tree.close()
 				if err != nil {
@@ -168,17 +176,14 @@ func (u *unpacker) run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
-	for _, c := range ready { // those that nobody merged
+	for _, c := range staged { // those that nobody came to merge
 		select {
 		case s := <-c:
 			s.tree.close()
 		default:
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return u.publish()
+	return err
 }
 
 // maxWriters is how many files are written at a time: more contend for the
@@ -216,7 +221,9 @@ func (u *unpacker) makeRoot() error {
 		modes:  map[uint64]uint32{},
 		quiet:  &shared{caller: u.caller, losses: &changeset.Losses{}},
 	}
-	u.merger.trash, err = u.staging.mkdir("trash")
+	if u.merger.trash, err = u.staging.mkdir("trash"); err != nil {
+		u.merger.root.Close()
+	}
 	return err
 }
 
@@ -288,49 +295,4 @@ func (u *unpacker) merge(i int, s *stage) error {
 		return entryError(l.name, "link", ErrNoTarget)
 	}
 	return nil
-}
-
-// publish completes the result and has it appear at DIR.
-func (u *unpacker) publish() error {
-	if u.o.Form == Bundle && u.o.Finish != nil {
-		if err := u.finish(); err != nil {
-			return err
-		}
-	}
-	rootMode, err := u.merger.lastModes()
-	if err != nil {
-		return err
-	}
-	if u.o.Sync {
-		if err := unix.Syncfs(u.staging.fd()); err != nil {
-			return err
-		}
-	}
-	if err := u.staging.publish(); err != nil {
-		return err
-	}
-	return rootMode()
-}
-
-// finish lets the caller add to the bundle.
-func (u *unpacker) finish() error {
-	bundle, err := openFile(u.staging.fd(), "tree")
-	if err != nil {
-		return err
-	}
-	defer bundle.Close()
-	rootfs, err := openFile(int(bundle.Fd()), "rootfs")
-	if err != nil {
-		return err
-	}
-	defer rootfs.Close()
-	return u.o.Finish(bundle, rootfs)
-}
-
-func openFile(dirfd int, name string) (*os.File, error) {
-	fd, err := openSub(dirfd, name)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }

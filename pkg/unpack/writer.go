@@ -78,7 +78,16 @@ func (w *writer) file(b *batch, j *job) (op string, err error) {
 		unix.Close(fd)
 		return "write", err
 	}
-	op, err = settle(b.stage.shared, fd, w.me.uid, w.me.gid, made&^w.caller.umask, &j.attrs, label{b: b, j: j})
+	uid, gid := w.me.uid, w.me.gid
+	if w.me.fresh {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			unix.Close(fd)
+			return "stat", err
+		}
+		uid, gid = w.me.confirm(st.Uid, st.Gid)
+	}
+	op, err = settle(b.stage.shared, fd, uid, gid, made&^w.caller.umask, &j.attrs, label{b: b, j: j})
 	if closeErr := unix.Close(fd); err == nil {
 		op, err = "close", closeErr
 	}
@@ -209,7 +218,15 @@ func (w *writer) node(b *batch, j *job) (op string, err error) {
 func (w *writer) settleAt(b *batch, j *job, chmod bool) (op string, err error) {
 	a, s, name := &j.attrs, b.stage.shared, b.text(j.name)
 	called := label{b: b, j: j}
-	if u, g := a.chownWanted(w.me.uid, w.me.gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
+	uid, gid := w.me.uid, w.me.gid
+	if w.me.fresh {
+		var st unix.Stat_t
+		if err := unix.Fstatat(j.dirfd, string(name[:len(name)-1]), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return "stat", err
+		}
+		uid, gid = w.me.confirm(st.Uid, st.Gid)
+	}
+	if u, g := a.chownWanted(uid, gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
 		if err := s.chown(a, u, g, called, func(u, g uint32) error { return lchownat(j.dirfd, name, u, g) }); err != nil {
 			return "", err
 		}
