@@ -18,7 +18,7 @@ import (
 // stands between two blocks and a stretch begins at that very bit, it takes the
 // stretch's output for its own, and goes on behind it; otherwise it decodes. So
 // what a worker guesses wrong costs time, and never a wrong byte; and all errors
-// are the Reader's own.
+// are the Reader's own. Where members are short, a stretch is a row of whole ones.
 //
 //	segments    |      1      |      2      |      3      |
 //	blocks      |..:....:....:|...:....:...:|..:...:....:.|
@@ -60,10 +60,11 @@ type segment struct {
 
 func (s *segment) end() int64 { return s.base + int64(len(s.data)) }
 
-// stretch is output from the middle of a member.
+// stretch is output from the middle of a member, or of members as a whole.
 type stretch struct {
 	start, end int64 // bits of the input
-	last       bool  // ends with the member
+	members    bool  // whole ones, checked
+	last       bool  // ends with the member that it lies in
 	marked     []uint16
 	plain      []byte // what follows, behind History bytes of the marked
 }
@@ -214,7 +215,7 @@ func (s *segment) isDone() bool {
 	}
 }
 
-// decodeAhead is what Decode does for one member when others work ahead.
+// decodeAhead is what Decode does within a member when others work ahead.
 func (z *Reader) decodeAhead(window []byte, pos int) (int, error) {
 	a := z.ahead
 	for len(window)-pos >= inflate.Slack {
@@ -240,21 +241,41 @@ func (z *Reader) decodeAhead(window []byte, pos int) (int, error) {
 	return pos, nil
 }
 
-// adopt looks for a stretch that begins where the Reader stands, and passes those
-// over that begin before.
+// adopt looks for a stretch that begins where the Reader stands, between blocks.
 func (a *ahead) adopt(z *Reader, output []byte) {
-	for a.try != nil && z.member.Bit() >= 8*a.try.base {
+	a.seek(z.member.Bit(), func(st *stretch) bool {
+		n := z.member.History()
+		if st.members || n < inflate.History && st.reaches() > n {
+			return false
+		}
+		copy(a.history[inflate.History-n:], output[len(output)-n:])
+		return true
+	})
+}
+
+// adoptMembers does so between members.
+func (a *ahead) adoptMembers(z *Reader) bool {
+	a.seek(8*z.in.Offset(), func(st *stretch) bool { return st.members })
+	return a.from != nil
+}
+
+// inMembers tells whether whole members are being taken.
+func (a *ahead) inMembers() bool { return a.from != nil && a.from.stretch.members }
+
+// seek begins to take the stretch that begins at the given bit, if there is one
+// that fits, and passes those over that begin before.
+func (a *ahead) seek(bit int64, fits func(*stretch) bool) {
+	for a.from == nil && a.try != nil && bit >= 8*a.try.base {
 		select {
 		case <-a.try.done:
 		case <-a.stop:
 			return
 		}
 		if st := a.try.stretch; st != nil {
-			switch n := z.member.History(); {
-			case st.start > z.member.Bit():
+			switch {
+			case st.start > bit:
 				return
-			case st.start == z.member.Bit() && (n == inflate.History || st.reaches() <= n):
-				copy(a.history[inflate.History-n:], output[len(output)-n:])
+			case st.start == bit && fits(st):
 				a.from, a.taken = a.try, 0
 			default:
 				a.free <- st
@@ -262,9 +283,6 @@ func (a *ahead) adopt(z *Reader, output []byte) {
 			}
 		}
 		a.try, _ = a.following(a.try)
-		if a.from != nil {
-			return
-		}
 	}
 }
 
@@ -274,7 +292,7 @@ func (a *ahead) nextStart(bit int64) int64 {
 	switch {
 	case a.try == nil:
 		return 0
-	case bit < 8*a.try.base || a.try.stretch == nil: // nil only after a stop
+	case bit < 8*a.try.base || a.try.stretch == nil: // nil only after close
 		return 8 * a.try.base
 	}
 	return a.try.stretch.start
@@ -284,9 +302,13 @@ func (a *ahead) nextStart(bit int64) int64 {
 // taken, the Reader stands behind it.
 func (a *ahead) take(z *Reader, window []byte, pos int) (int, error) {
 	st := a.from.stretch
-	marked, plain := st.marked[inflate.History:], st.plain
-	if len(plain) > 0 {
-		plain = plain[inflate.History:]
+	var marked []uint16
+	var plain []byte
+	if !st.members {
+		marked = st.marked[inflate.History:]
+	}
+	if len(st.plain) > 0 {
+		plain = st.plain[inflate.History:]
 	}
 	if a.taken < len(marked) {
 		n := min(len(marked)-a.taken, len(window)-pos)
@@ -310,22 +332,23 @@ func (a *ahead) take(z *Reader, window []byte, pos int) (int, error) {
 		}
 	}
 	z.in.Jump(a.at.data[st.end/8-a.at.base:], st.end/8)
-	err := z.member.Skip(int64(a.taken), int(st.end%8), st.last)
+	members, bit, last := st.members, int(st.end%8), st.last
 	a.from.stretch, a.from = nil, nil
-	a.free <- st
-	return pos, err
+	a.free <- st // a worker's from here on
+	if members {
+		return pos, z.next()
+	}
+	return pos, z.member.Skip(int64(a.taken), bit, last)
 }
 
 // reaches is how far back from its start a stretch copies.
 func (st *stretch) reaches() int {
-	lowest := uint16(0xffff)
+	const none = 1 << 16 // all markers are below
+	lowest := none
 	for _, s := range st.marked[inflate.History:] {
 		if s >= inflate.Marker {
-			lowest = min(lowest, s)
+			lowest = min(lowest, int(s))
 		}
 	}
-	if lowest == 0xffff {
-		return 0
-	}
-	return inflate.History - int(lowest-inflate.Marker)
+	return none - lowest
 }

@@ -19,6 +19,7 @@ package gzip
 import (
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -92,6 +93,7 @@ type Reader struct {
 	single    bool
 	unchecked bool
 	ahead     *ahead // nil until Speculate
+	stopAt    int64  // unless 0, no member is begun from here on
 	err       error
 
 	window   []byte // for Read and WriteTo: out[from:to] is not read yet
@@ -159,6 +161,13 @@ func (z *Reader) Decode(window []byte, pos int) (int, error) {
 		return pos, z.err
 	}
 	for len(window)-pos >= inflate.Slack {
+		if z.ahead != nil && z.ahead.inMembers() {
+			var err error
+			if pos, err = z.ahead.take(z, window, pos); err != nil {
+				return pos, z.fail(err)
+			}
+			continue
+		}
 		var end int
 		var err error
 		if z.ahead == nil {
@@ -180,13 +189,18 @@ func (z *Reader) Decode(window []byte, pos int) (int, error) {
 			}
 		}
 		if err != nil {
-			z.err = err
-			z.in.Sync()
-			z.stopAhead()
-			return pos, err
+			return pos, z.fail(err)
 		}
 	}
 	return pos, nil
+}
+
+// fail ends reading, with io.EOF in the best case.
+func (z *Reader) fail(err error) error {
+	z.err = err
+	z.in.Sync()
+	z.stopAhead()
+	return err
 }
 
 // Read reads contents.
@@ -268,8 +282,13 @@ func (z *Reader) trailer() error {
 
 // next begins the next member, or returns io.EOF at the end of the last.
 func (z *Reader) next() error {
-	if z.single {
+	switch {
+	case z.single:
 		return io.EOF
+	case z.stopAt != 0 && z.in.Offset() >= z.stopAt:
+		return errNextMember
+	case z.ahead != nil && z.ahead.adoptMembers(z):
+		return nil
 	}
 	b, err := z.in.ReadByte()
 	if err != nil {
@@ -285,6 +304,8 @@ func (z *Reader) next() error {
 	}
 	return &TrailingError{Offset: z.in.Offset()}
 }
+
+var errNextMember = errors.New("gzip: stopped between members")
 
 // noEOF is for an end where more must come.
 func noEOF(err error) error {

@@ -1,6 +1,7 @@
 package gzip
 
 import (
+	"bytes"
 	"errors"
 	"io"
 
@@ -11,7 +12,7 @@ import (
 // the segment to fill it from, so that the segments before always have theirs.
 func (a *ahead) work() {
 	w := worker{ahead: a}
-	w.in.Detach(w.nextView)
+	w.z.in.Detach(w.nextView)
 	for {
 		var st *stretch
 		select {
@@ -38,8 +39,7 @@ func (a *ahead) work() {
 
 type worker struct {
 	*ahead
-	in      inflate.Input
-	d       inflate.Decoder
+	z       Reader // reads members; its parts read blocks
 	here    *segment
 	further int // segments after the first that are still to be read
 }
@@ -62,25 +62,70 @@ func (w *worker) nextView() ([]byte, error) {
 	return s.data, nil
 }
 
-// decode fills st from the first block that it finds in s.
+// decode fills st from the first member that it finds in s, or the first block.
 func (w *worker) decode(s *segment, st *stretch) bool {
-	bit := w.d.Find(s.data, 0, len(s.data)/findShare)
+	st.marked, st.plain = st.marked[:min(len(st.marked), inflate.History)], st.plain[:0]
+	share := len(s.data) / findShare
+	if at := findMember(s.data[:share]); at >= 0 {
+		return w.decodeMembers(s, at, st)
+	}
+	bit := w.z.member.Find(s.data, 0, share)
 	if bit < 0 {
 		return false
 	}
-	st.start = 8*s.base + int64(bit)
-	w.here, w.further = s, 1
-	w.in.Jump(s.data[bit/8:], s.base+int64(bit/8))
-	if w.d.ResetAt(&w.in, bit%8) != nil {
+	st.start, st.members = 8*s.base+int64(bit), false
+	w.begin(s, bit/8)
+	if w.z.member.ResetAt(&w.z.in, bit%8) != nil {
 		return false
 	}
-	w.d.StopAt(8 * s.end())
+	w.z.member.StopAt(8 * s.end())
 	err := w.decodeMarked(st)
 	if err == nil {
-		err = w.decodePlain(st)
+		history := w.plainWindow(st)
+		for i, s := range st.marked[len(st.marked)-inflate.History:] {
+			history[i] = byte(s)
+		}
+		err = w.decodePlain(st, w.z.member.Decode)
 	}
-	st.end, st.last = w.d.Bit(), err == io.EOF
+	st.end, st.last = w.z.member.Bit(), err == io.EOF
 	return err == io.EOF || err == inflate.ErrStop
+}
+
+// begin moves the worker's input to a byte of s.
+func (w *worker) begin(s *segment, at int) {
+	w.here, w.further = s, 1
+	w.z.in.Jump(s.data[at:], s.base+int64(at))
+}
+
+// decodeMembers decodes whole members, with all their checks, from the one at
+// s.data[at] to the first that begins in a later segment.
+func (w *worker) decodeMembers(s *segment, at int, st *stretch) bool {
+	st.start, st.members, st.last = 8*(s.base+int64(at)), true, false
+	w.begin(s, at)
+	w.z.stopAt = s.end()
+	if w.z.err = w.z.begin(nil); w.z.err != nil {
+		return false
+	}
+	w.plainWindow(st)
+	err := w.decodePlain(st, w.z.Decode)
+	st.end = 8 * w.z.in.Offset()
+	return err == io.EOF || err == errNextMember
+}
+
+// findMember looks for what is likely a member's header: besides the magic number
+// and the flags, what compressors write for XFL and OS.
+func findMember(data []byte) int {
+	for at := 0; ; at++ {
+		i := bytes.Index(data[at:], []byte{id1, id2, deflate})
+		if i < 0 || len(data)-at-i < 10 {
+			return -1
+		}
+		at += i
+		flags, xfl, os := data[at+3], data[at+8], data[at+9]
+		if flags&flagReserved == 0 && (xfl == 0 || xfl == 2 || xfl == 4) && (os <= 13 || os == 255) {
+			return at
+		}
+	}
 }
 
 // decodeMarked decodes until no match can reach a marker, and then returns nil.
@@ -89,14 +134,13 @@ func (w *worker) decodeMarked(st *stretch) error {
 	if st.marked == nil {
 		st.marked = inflate.Markers()
 	}
-	st.plain = st.plain[:0]
 	out, pos := st.marked[:inflate.History], inflate.History
 	defer func() { st.marked = out[:pos] }()
 	for len(out) < maxMarked {
 		out = grow(out, step)
 		for len(out)-pos >= inflate.Slack {
 			var err error
-			if pos, err = w.d.DecodeMarked(out, pos); err != nil {
+			if pos, err = w.z.member.DecodeMarked(out, pos); err != nil {
 				return err
 			}
 		}
@@ -107,34 +151,40 @@ func (w *worker) decodeMarked(st *stretch) error {
 	return errTooFar
 }
 
-// decodePlain decodes the rest as bytes.
-func (w *worker) decodePlain(st *stretch) error {
-	const step = 1 << 20
-	out, pos := grow(st.plain[:0], step), inflate.History
+// plainStep is by how much a stretch's bytes grow.
+const plainStep = 1 << 20
+
+// plainWindow makes room for bytes behind a history.
+func (w *worker) plainWindow(st *stretch) []byte {
+	st.plain = grow(st.plain[:0], plainStep)
+	return st.plain
+}
+
+// decodePlain decodes bytes behind the history in st.plain until there is an error.
+func (w *worker) decodePlain(st *stretch, decode func([]byte, int) (int, error)) error {
+	out, pos := st.plain, inflate.History
 	defer func() { st.plain = out[:pos] }()
-	for i, s := range st.marked[len(st.marked)-inflate.History:] {
-		out[i] = byte(s)
-	}
 	for {
 		var err error
-		if pos, err = w.d.Decode(out, pos); err != nil {
+		if pos, err = decode(out, pos); err != nil {
 			return err
 		}
 		if len(out)-pos < inflate.Slack {
 			if len(out) >= maxPlain {
 				return errTooFar
 			}
-			out = grow(out, step)
+			out = grow(out, plainStep)
 		}
 	}
 }
 
-// grow makes out n longer, in its own memory if there is room.
+// grow makes out n longer, in its own memory if there is room. New memory has much
+// of it: what is not touched is not paid for, and moving is.
 func grow[E any](out []E, n int) []E {
 	if n += len(out); n <= cap(out) {
 		return out[:n]
 	}
-	larger := make([]E, n, max(n, 2*cap(out)))
+	larger := make([]E, n, max(8*n, 2*cap(out)))
 	copy(larger, out)
 	return larger
 }
