@@ -34,7 +34,7 @@ func tasks() []task {
 	return []task{
 		{"pull and unpack into a directory", []tool{
 			{name: "peel unpack", script: peelUnpack},
-			{name: "crane export | tar -x", script: `mkdir "$OUT/rootfs"; crane export --platform "linux/$ARCH" "$REF" - | tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$OUT/rootfs"`},
+			{name: "crane export, tar -x", script: `mkdir "$OUT/rootfs"; crane export --platform "linux/$ARCH" "$REF" - | tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$OUT/rootfs"`},
 			{name: "skopeo copy, umoci unpack", needs: "skopeo", script: skopeoCopy + `; umoci unpack --image "$OUT/layout:latest" "$OUT/bundle" 2>/dev/null`},
 			{name: "podman pull, mount", needs: "podman", script: `p() { podman --root "$OUT/s" --runroot "$RUN" --storage-driver overlay "$@" >/dev/null; }; p pull -q --tls-verify=false "$REF"; p image mount "$REF"`},
 		}},
