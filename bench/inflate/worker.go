@@ -52,26 +52,31 @@ func cpu() (int64, error) {
 	return t.Nano(), err
 }
 
-// decoder returns what decodes a file to its end. Each keeps its memory, as a
-// program with many files does.
+// decoder returns what decodes a file to its end, by WriteTo where there is one.
+// Each keeps its memory, as a program with many files does.
 func decoder(name string) (func(io.Reader) error, error) {
-	buf := make([]byte, 128<<10)
-	drain := func(r io.Reader) error {
-		for {
-			if _, err := r.Read(buf); errors.Is(err, io.EOF) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-		}
-	}
 	switch name {
 	case "stdlib":
-		z := new(gzip.Reader)
-		return func(r io.Reader) error { return errors.Join(z.Reset(r), drain(z)) }, nil
+		z, buf := new(gzip.Reader), make([]byte, 128<<10)
+		return func(r io.Reader) error {
+			err := z.Reset(r)
+			for err == nil {
+				_, err = z.Read(buf)
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}, nil
 	case "klauspost":
 		z := new(kp.Reader)
-		return func(r io.Reader) error { return errors.Join(z.Reset(r), drain(z)) }, nil
+		return func(r io.Reader) error {
+			if err := z.Reset(r); err != nil {
+				return err
+			}
+			_, err := z.WriteTo(io.Discard)
+			return err
+		}, nil
 	case "peel", "peel-purego", "peel-nocrc":
 		z := new(peel.Reader)
 		return func(r io.Reader) error {

@@ -315,21 +315,3 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
-
-func Example() {
-	var file bytes.Buffer
-	w := gzip.NewWriter(&file)
-	io.WriteString(w, "hello\n")
-	w.Close()
-
-	z, err := NewReader(&file)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	b, err := io.ReadAll(z)
-	fmt.Printf("%s%v\n", b, err)
-	// Output:
-	// hello
-	// <nil>
-}
