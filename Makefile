@@ -34,7 +34,7 @@ check:
 # What is generated is what its generators make now.
 generated:
 	$(GO) generate ./...
-	@git diff --exit-code || { echo 'go generate changes files that are committed'; exit 1; }
+	@git diff --exit-code -- $$(git grep -l '^// Code generated .*DO NOT EDIT' -- '*.go' '*.s') || { echo 'go generate changes files that are committed'; exit 1; }
 
 unit:
 	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v '^peel/e2e')
