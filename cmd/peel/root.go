@@ -23,12 +23,13 @@ type app struct {
 func newRootCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "peel",
-		Short: "Pull OCI images and unpack them, without a daemon",
-		Long: `peel takes an image from a registry, verifies every byte of it, and puts it on disk.
+		Short: "Pull, unpack and run OCI images, without a daemon",
+		Long: `peel takes an image from a registry, verifies every byte of it, puts it on disk and runs it.
 
   peel pull nginx:latest              fetch and verify into the local store
   peel unpack nginx:latest ./nginx    ./nginx/rootfs + ./nginx/config.json, for any OCI runtime
-  peel images                         what the store holds`,
+  peel run -d --name web nginx:latest a container, in the background
+  peel export web -o web.tar          its file system as one tar archive`,
 		Version:       version(),
 		Args:          cobra.NoArgs,
 		SilenceErrors: true, // exit.go prints them
