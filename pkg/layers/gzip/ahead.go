@@ -157,10 +157,7 @@ func (a *ahead) read(rest []byte, r io.Reader) {
 			last.next = s
 			close(last.more)
 			last = s
-			select {
-			case a.jobs <- s:
-			case <-a.stop:
-			}
+			a.jobs <- s // does not wait: the Reader passes no segment that is not done
 		}
 		if err != nil {
 			last.err = err
@@ -187,6 +184,10 @@ func (a *ahead) following(s *segment) (*segment, error) {
 
 // nextView is where the Reader's input comes from.
 func (a *ahead) nextView() ([]byte, error) {
+	// In a long block the Reader meets no stretch. Those behind it must not keep
+	// their memory, or workers would wait for it, and all for them.
+	for a.try != nil && a.try.base < a.at.end() && a.pass() {
+	}
 	s, err := a.following(a.at)
 	if err != nil {
 		return nil, err
@@ -272,18 +273,32 @@ func (a *ahead) seek(bit int64, fits func(*stretch) bool) {
 			return
 		}
 		if st := a.try.stretch; st != nil {
-			switch {
-			case st.start > bit:
+			if st.start > bit {
 				return
-			case st.start == bit && fits(st):
+			}
+			if st.start == bit && fits(st) {
 				a.from, a.taken = a.try, 0
-			default:
-				a.free <- st
-				a.try.stretch = nil
+				a.try, _ = a.following(a.try)
+				return
 			}
 		}
-		a.try, _ = a.following(a.try)
+		a.pass()
 	}
+}
+
+// pass gives up the stretch that comes next, when its worker is through.
+func (a *ahead) pass() bool {
+	select {
+	case <-a.try.done:
+	case <-a.stop:
+		return false
+	}
+	if st := a.try.stretch; st != nil {
+		a.try.stretch = nil
+		a.free <- st
+	}
+	a.try, _ = a.following(a.try)
+	return true
 }
 
 // nextStart is the bit at which the Reader, at the given one and after adopt,

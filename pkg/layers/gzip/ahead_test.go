@@ -2,6 +2,7 @@ package gzip
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -134,6 +135,28 @@ func TestDecodingAheadGivesTheSame(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// Workers find what lies within a stored block, one after another, and the Reader
+// comes to no end of a block where it could see that none of it fits.
+func TestStretchesThatNobodyWantsAreNotInTheWay(t *testing.T) {
+	data := likeALayer(400_000)
+	var within bytes.Buffer
+	w, err := flate.NewWriter(&within, flate.HuffmanOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for piece := range slices.Chunk(data, 1000) {
+		w.Write(piece)
+		w.Flush()
+	}
+	in := compressed(t, 0, within.Bytes())
+	for _, n := range []int{1, 3} {
+		got, _, err := readAhead(in, n, 2_000)
+		if err != nil || !bytes.Equal(got, within.Bytes()) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, within.Len())
 		}
 	}
 }
