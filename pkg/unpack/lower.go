@@ -39,6 +39,11 @@ func (m *merger) whiteout(s *stage, v victim) error {
 // but not where s has an entry of its own: `bin/` in s over the link bin below is
 // a new directory, in which nothing is to be whited out.
 func (m *merger) canonical(s *stage, path string) (*string, error) {
+	// Nearly always there is no link on the way, and one call tells.
+	if f, err := m.openResult(path); err == nil {
+		f.Close()
+		return &path, nil
+	}
 	at, links := "", 0
 	for rest := path; rest != ""; {
 		var comp string

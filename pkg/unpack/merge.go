@@ -78,8 +78,10 @@ func (m *merger) overlay(s *stage, d *dir, from, to int) error {
 		if e.typ == unix.DT_DIR {
 			below = s.tree.known[dirKey{d, name}]
 		}
-		err := m.put(s, below, from, to, name)
-		return entryError(d.join(name), "merge", err)
+		if err := m.put(s, below, from, to, name); err != nil {
+			return entryError(d.join(name), "merge", err)
+		}
+		return nil
 	})
 	if err != nil {
 		return err

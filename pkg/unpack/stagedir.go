@@ -212,7 +212,10 @@ func (s *stage) stamp(d *dir) error {
 		s.pathBuf = nul(s.pathBuf, d.name)
 		err = lutimesat(fd, s.pathBuf, &d.attrs.times)
 	}
-	return entryError(d.path(), "set times", err)
+	if err != nil {
+		return entryError(d.path(), "set times", err)
+	}
+	return nil
 }
 
 // openDir opens d for reading and for changing its attributes.
