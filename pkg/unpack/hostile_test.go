@@ -131,7 +131,7 @@ func TestRacerCannotLeadOut(t *testing.T) {
 			}
 		}
 	})
-	rounds := 400
+	rounds := number("PEEL_RACES", 150)
 	if testing.Short() {
 		rounds = 50
 	}
