@@ -74,19 +74,21 @@ type dirs struct {
 	order []*dir // in the order of creation: parents before children
 
 	open    []*dir // those with a descriptor, the root aside
-	hand    int    // of the clock
+	maxOpen int
+	hand    int // of the clock
 	nameBuf []byte
 }
 
-// maxOpen is how many directories of a tree keep a descriptor. A tar goes
-// through a tree depth first, so that few are in use at a time; the rest saves
-// opening the big ones again.
-const maxOpen = 192
+// maxOpen is how many directories keep a descriptor, in all trees at work. A tar
+// goes through a tree depth first, so that few are in use at a time; the rest saves
+// opening the big ones again. Processes may be held to 1024 descriptors.
+const maxOpen = 576
 
-// newDirs takes over fd, an O_PATH descriptor of an empty directory.
-func newDirs(fd int) *dirs {
+// newDirs takes over fd, an O_PATH descriptor of an empty directory. Of the
+// directories in it, about maxOpen keep descriptors.
+func newDirs(fd, maxOpen int) *dirs {
 	root := &dir{fd: fd}
-	return &dirs{root: root, known: map[dirKey]*dir{}, order: []*dir{root}}
+	return &dirs{root: root, known: map[dirKey]*dir{}, order: []*dir{root}, maxOpen: maxOpen}
 }
 
 func (t *dirs) lookup(parent *dir, name []byte) *dir {
@@ -145,7 +147,7 @@ func (t *dirs) handle(d *dir) (int, error) {
 // open. Those that writers hold stay open.
 func (t *dirs) evict() {
 	for range 2 * len(t.open) {
-		if len(t.open) < maxOpen {
+		if len(t.open) < t.maxOpen {
 			return
 		}
 		t.hand %= len(t.open)

@@ -51,10 +51,11 @@ type stage struct {
 
 // shared is what all stages of an image share.
 type shared struct {
-	caller *caller
-	limits Limits
-	losses *changeset.Losses
-	pool   *pool
+	caller  *caller
+	limits  Limits
+	losses  *changeset.Losses
+	pool    *pool
+	maxOpen int // descriptors of directories, for each stage
 	// dropSetID: a set-id bit on a file whose owner is lost would lend the caller's
 	// own rights to whoever runs it.
 	dropSetID bool
@@ -69,7 +70,7 @@ type victim struct{ dir, name string }
 func newStage(j *shared, fd int, blobSize int64) *stage {
 	s := &stage{
 		shared:   j,
-		tree:     newDirs(fd),
+		tree:     newDirs(fd, j.maxOpen),
 		recent:   map[uint64]struct{}{},
 		seed:     maphash.MakeSeed(),
 		modes:    map[uint64]uint32{},

@@ -135,6 +135,7 @@ func (u *unpacker) run(ctx context.Context) error {
 		jobs = runtime.GOMAXPROCS(0) + 1
 	}
 	jobs = min(jobs, len(u.img.Manifest.Layers))
+	u.maxOpen = max(maxOpen/max(jobs, 1), 8)
 	u.pool = newPool(min(runtime.GOMAXPROCS(0), maxWriters), jobs, u.caller)
 	err := u.assemble(ctx, changeset.NewTurns(jobs))
 	u.pool.close()
