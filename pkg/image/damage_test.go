@@ -53,7 +53,7 @@ func TestNothingOfABadLayerIsSeen(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			nothingLeft(t, cache)
-			if _, err := cache.Find(img); !errors.Is(err, ErrNotFound) {
+			if _, err := cache.Find(IDOf(img)); !errors.Is(err, ErrNotFound) {
 				t.Errorf("found: %v", err)
 			}
 			if c.name != "a link to nothing" { // that layer is sound, beside another one below
@@ -156,7 +156,7 @@ func TestWhatIsDamagedIsMadeAgain(t *testing.T) {
 			if err := c.damage(cache, p, img); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := cache.Find(img); !errors.Is(err, ErrNotFound) {
+			if _, err := cache.Find(IDOf(img)); !errors.Is(err, ErrNotFound) {
 				t.Errorf("found: %v", err)
 			}
 			p = prepare(t, cache, src, img)

@@ -82,13 +82,23 @@ type Prepared struct {
 // Close lets go of the image.
 func (p *Prepared) Close() error { return p.lock.Close() }
 
+// ID is what a prepared image is known by: enough to find it when the store has
+// forgotten the image.
+type ID struct {
+	Manifest digest.Digest
+	DiffIDs  []digest.Digest
+}
+
+// IDOf returns an image's ID.
+func IDOf(img *store.Image) ID { return ID{img.Descriptor.Digest, img.Config.RootFS.DiffIDs} }
+
 // Find returns an image that has been prepared, else ErrNotFound.
-func (c *Cache) Find(img *store.Image) (*Prepared, error) {
+func (c *Cache) Find(id ID) (*Prepared, error) {
 	lock, err := c.share()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.find(img)
+	p, err := c.find(id)
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -97,8 +107,8 @@ func (c *Cache) Find(img *store.Image) (*Prepared, error) {
 	return p, nil
 }
 
-func (c *Cache) find(img *store.Image) (*Prepared, error) {
-	dir := c.indexDir(img.Descriptor.Digest)
+func (c *Cache) find(id ID) (*Prepared, error) {
+	dir := c.indexDir(id.Manifest)
 	sizes, err := readSizes(dir, indexVersion)
 	if err != nil {
 		return nil, err
@@ -108,7 +118,7 @@ func (c *Cache) find(img *store.Image) (*Prepared, error) {
 		return nil, ErrNotFound
 	}
 	var sparse []string
-	for _, d := range img.Config.RootFS.DiffIDs {
+	for _, d := range id.DiffIDs {
 		l, err := c.layer(d)
 		if err != nil {
 			return nil, err

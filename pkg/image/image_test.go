@@ -316,7 +316,7 @@ func TestAnImageOfNoLayers(t *testing.T) {
 func TestWhatIsPreparedIsNotAskedForAgain(t *testing.T) {
 	c := open(t)
 	src, img := imageOf(t, layersOf(t)...)
-	if _, err := c.Find(img); !errors.Is(err, ErrNotFound) {
+	if _, err := c.Find(IDOf(img)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("before: %v", err)
 	}
 	prepare(t, c, src, img)
@@ -326,7 +326,7 @@ func TestWhatIsPreparedIsNotAskedForAgain(t *testing.T) {
 			t.Errorf("%s: asked for %d times", d, n)
 		}
 	}
-	p, err := c.Find(img)
+	p, err := c.Find(IDOf(img))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	p := prepare(t, c, src, img)
 	src2, other := imageOf(t, tars[0], tarOf(t, file("other", strings.Repeat("x", 100_000))))
 	q := prepare(t, c, src2, other)
-	if _, err := c.Prune([]*store.Image{img}); !errors.Is(err, ErrInUse) {
+	if _, err := c.Prune(keeping(img)); !errors.Is(err, ErrInUse) {
 		t.Errorf("while they are open: %v", err)
 	}
 	p.Close()
@@ -32,19 +32,19 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	if err := os.WriteFile(c.root+"/layers/ingest/left", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	freed, err := c.Prune([]*store.Image{img})
+	freed, err := c.Prune(keeping(img))
 	if err != nil || freed < 100_000 || freed > 200_000 {
 		t.Errorf("freed %d, %v", freed, err)
 	}
 	nothingLeft(t, c)
-	if _, err := c.Find(other); !errors.Is(err, ErrNotFound) {
+	if _, err := c.Find(IDOf(other)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the other one: %v", err)
 	}
-	if p, err = c.Find(img); err != nil {
+	if p, err = c.Find(IDOf(img)); err != nil {
 		t.Fatal(err)
 	}
 	p.Close()
-	if _, err := c.Prune(nil); err != nil {
+	if _, err := c.Prune(keeping()); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := os.ReadDir(c.root + "/layers/sha256"); len(left) > 0 {
@@ -90,4 +90,12 @@ func TestKernelsThatMayTry(t *testing.T) {
 			t.Errorf("%q: %v", release, !want)
 		}
 	}
+}
+
+func keeping(imgs ...*store.Image) func() ([]ID, error) {
+	var ids []ID
+	for _, img := range imgs {
+		ids = append(ids, IDOf(img))
+	}
+	return func() ([]ID, error) { return ids, nil }
 }

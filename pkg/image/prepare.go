@@ -58,7 +58,7 @@ func (c *Cache) Prepare(ctx context.Context, src changeset.Blobs, img *store.Ima
 }
 
 func (c *Cache) prepare(ctx context.Context, src changeset.Blobs, img *store.Image, o Options) (*Prepared, error) {
-	if p, err := c.find(img); !errors.Is(err, ErrNotFound) {
+	if p, err := c.find(IDOf(img)); !errors.Is(err, ErrNotFound) {
 		return p, err
 	}
 	t, err := c.load(ctx, src, img, o)
@@ -73,7 +73,7 @@ func (c *Cache) prepare(ctx context.Context, src changeset.Blobs, img *store.Ima
 			return nil, err
 		}
 	}
-	return c.find(img)
+	return c.find(IDOf(img))
 }
 
 // merged is an image in memory.

@@ -16,10 +16,11 @@ import (
 // ErrInUse: somebody prepares images or has them open.
 var ErrInUse = errors.New("prepared images are in use")
 
-// Prune removes what none of the images needs, and what killed processes have left,
-// and returns how many bytes that were. While anybody uses the cache it does nothing
-// and returns ErrInUse. Mounted images stay whole.
-func (c *Cache) Prune(keep []*store.Image) (freed int64, err error) {
+// Prune removes what none of the images needs that keep names, and what killed
+// processes have left, and returns how many bytes that were. While anybody uses the
+// cache it does nothing and returns ErrInUse. keep is called when nobody does, so
+// that what was prepared just now has its user. Mounted images stay whole.
+func (c *Cache) Prune(keep func() ([]ID, error)) (freed int64, err error) {
 	f, err := os.OpenFile(filepath.Join(c.root, "layers/lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return 0, err
@@ -30,15 +31,19 @@ func (c *Cache) Prune(keep []*store.Image) (freed int64, err error) {
 	} else if err != nil {
 		return 0, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}
+	ids, err := keep()
+	if err != nil {
+		return 0, err
+	}
 	wanted := map[string]bool{
 		filepath.Join(c.root, "layers/sha256"): true,
 		filepath.Join(c.root, "layers/ingest"): true,
 		filepath.Join(c.root, "layers/lock"):   true,
 		filepath.Join(c.root, "erofs/sha256"):  true,
 	}
-	for _, img := range keep {
-		wanted[c.indexDir(img.Descriptor.Digest)] = true
-		for _, d := range img.Config.RootFS.DiffIDs {
+	for _, id := range ids {
+		wanted[c.indexDir(id.Manifest)] = true
+		for _, d := range id.DiffIDs {
 			wanted[c.layerDir(d)] = true
 		}
 	}
