@@ -7,11 +7,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	"peel/pkg/run/internal/proto"
 )
 
 // Container is one container of a Runtime, running or not.
@@ -19,6 +19,8 @@ type Container struct {
 	// Record is what was decided when it was created.
 	Record
 	rt *Runtime
+	// tree is the opened tree of Root.Image, for whoever needs it first.
+	tree atomic.Pointer[os.File]
 }
 
 // Record is the file container.json.
@@ -40,14 +42,16 @@ type Record struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 }
 
-// Rootfs is where a container's root file system comes from: a directory used
-// in place, or layers under an overlay.
+// Rootfs is where a container's root file system comes from: one of a directory
+// used in place, layers under an overlay, and an image under an overlay. An
+// overlay keeps the container's changes in the container's own directory.
 type Rootfs struct {
 	// Dir is used as it is, and written to.
 	Dir string `json:"dir,omitempty"`
-	// Lower are read-only trees in overlay form, the topmost first. The
-	// container's changes go to its own directory.
+	// Lower are read-only trees in overlay form, the topmost first.
 	Lower []string `json:"lower,omitempty"`
+	// Image is opened by Options.OpenImage, for each run anew.
+	Image *Image `json:"image,omitempty"`
 }
 
 // Phase is where a container is in its life.
@@ -214,13 +218,14 @@ func (c *Container) Status() (Status, error) {
 }
 
 // OpenRoot opens the root directory of the container's file system: the live one
-// while it runs, with what is mounted in it. The file is the caller's. What lies
+// while it runs, with what is mounted in it. One that a user has under an overlay
+// can only be opened while it runs: ErrNotRunning. The file is the caller's. What lies
 // below is the container's to change at any moment: see package beneath.
 func (c *Container) OpenRoot() (*os.File, error) {
 	fd, st, err := c.pidfd()
 	if errors.Is(err, ErrNotRunning) {
-		if len(c.Root.Lower) > 0 {
-			return nil, ErrNotRunning // its layers are laid together only while it runs
+		if c.Root.overlaid() {
+			return c.stoppedRoot()
 		}
 		return os.OpenFile(c.Root.Dir, openRootFlags, 0)
 	}
@@ -241,12 +246,3 @@ func (c *Container) OpenRoot() (*os.File, error) {
 }
 
 const openRootFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
-
-func (c *Container) root() proto.Root {
-	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower}
-	if len(r.Lower) > 0 {
-		dir := c.rt.dataDir(c.ID)
-		r.Upper, r.Work = dir+"/upper", dir+"/work"
-	}
-	return r
-}

@@ -30,6 +30,9 @@ type CreateOptions struct {
 	// Files are files of the container's own, by their place in it: name
 	// resolution and the like. Each is mounted there.
 	Files map[string]string
+	// Tree is the image's tree, for one who has it open: it spares opening it
+	// again. It stays the caller's.
+	Tree *os.File
 	// Populate makes the root file system, and the config for it, in a directory
 	// of the container's own, which exists and is empty. The container's removal
 	// removes it.
@@ -61,11 +64,20 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return nil, err
 	}
-	c, err := rt.create(ctx, id, tmp, root, spec, o)
-	if err != nil {
-		return nil, errors.Join(err, removeTree(tmp))
+	tree, err := rt.treeOf(root, o.Tree)
+	if err == nil {
+		o.Tree = tree
+		c, cerr := rt.create(ctx, id, tmp, root, spec, o)
+		if cerr == nil {
+			c.tree.Store(tree)
+			return c, nil
+		}
+		err = cerr
+		if tree != nil {
+			tree.Close()
+		}
 	}
-	return c, nil
+	return nil, errors.Join(err, removeTree(tmp))
 }
 
 func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec *specs.Spec, o CreateOptions) (*Container, error) {
@@ -86,11 +98,9 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 			o.StopSignal = tree.StopSignal
 		}
 	}
-	if len(root.Lower) > 0 {
-		for _, dir := range []string{"upper", "work"} {
-			if err := os.Mkdir(filepath.Join(tmp, dir), 0o755); err != nil {
-				return nil, err
-			}
+	if root.overlaid() {
+		if err := makeOverlay(tmp, o.Tree); err != nil {
+			return nil, err
 		}
 	}
 	spec, err := rt.writeFiles(id, tmp, spec, o.Files)

@@ -27,7 +27,14 @@ func (c *Container) StartDetached() error {
 	if s.Phase == Running {
 		return ErrRunning
 	}
-	return monitor.Detach(monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID})
+	tree, err := c.openTree()
+	if err != nil {
+		return err
+	}
+	if tree != nil {
+		defer tree.Close()
+	}
+	return monitor.Detach(monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID, Tree: tree != nil}, tree)
 }
 
 // monitorConfig is what the monitor is told.
@@ -35,6 +42,8 @@ type monitorConfig struct {
 	Data string `json:"data"`
 	Run  string `json:"run"`
 	ID   string `json:"id"`
+	// Tree: descriptor proto.FirstFD is the tree of the container's image.
+	Tree bool `json:"tree,omitempty"`
 }
 
 // monitorMain is the monitor. It does not return.
@@ -49,6 +58,10 @@ func monitorMain() {
 		rt := &Runtime{data: cfg.Data, run: cfg.Run}
 		var c *Container
 		if c, err = rt.load(cfg.ID); err == nil {
+			if cfg.Tree {
+				unix.CloseOnExec(proto.FirstFD)
+				c.tree.Store(os.NewFile(proto.FirstFD, "image"))
+			}
 			err = c.monitor(func() { reportStarted(nil) })
 		}
 	}

@@ -29,6 +29,8 @@ import (
 type Runtime struct {
 	data string // containers/ and names/: survives a reboot
 	run  string // locks and states of what runs: does not
+
+	openImage func(Image) (*os.File, error)
 }
 
 // Options say where. The zero value is the usual place of the user.
@@ -37,6 +39,10 @@ type Options struct {
 	Data string
 	// Run is the directory for what runs; it should not survive a reboot.
 	Run string
+	// OpenImage opens the root directory of an image, as a read-only mount that is
+	// attached nowhere (fsmount(2)), and that nobody else is going to attach. It
+	// may be nil where no container has a Rootfs.Image, or none of those starts.
+	OpenImage func(Image) (*os.File, error)
 }
 
 // Open makes the directories where they are missing. Nobody else may look into
@@ -49,7 +55,7 @@ func Open(o Options) (*Runtime, error) {
 	if o.Run == "" {
 		o.Run = defaultRun()
 	}
-	rt := &Runtime{}
+	rt := &Runtime{openImage: o.OpenImage}
 	var err error
 	if rt.data, err = filepath.Abs(o.Data); err != nil {
 		return nil, err

@@ -61,12 +61,20 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	tree, err := c.openTree()
+	if err != nil {
+		return nil, err
+	}
+	if tree != nil {
+		defer tree.Close()
+	}
 	seccompProfile := spec.Linux.Seccomp
 	spec.Linux.Seccomp = nil // the guest gets the program
 	l := monitor.Launch{
 		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser},
 		Group:   group,
 		Streams: monitor.Streams(streams),
+		Tree:    tree,
 		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
 	}
 	last := LastRun{Started: time.Now()}

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -44,26 +45,26 @@ func (g *guest) mountCgroup(m specs.Mount, o options) error {
 // hierarchy makes one cgroup mount.
 func (g *guest) hierarchy(kind string, params []string, dir string, o options) (int, error) {
 	if g.has(specs.CgroupNamespace) {
-		return newFS(kind, "cgroup", params, int(o.attr.Attr_set))
+		return mountfd.NewFS(kind, "cgroup", params, int(o.attr.Attr_set))
 	}
-	tree, err := cloneTree(unix.AT_FDCWD, dir, false)
+	tree, err := mountfd.CloneTree(unix.AT_FDCWD, dir, false)
 	if err != nil {
 		return -1, proto.Fail("bind", dir, err)
 	}
 	o.attr.Propagation = unix.MS_PRIVATE
-	return tree, setAttr(tree, o.attr, false)
+	return tree, mountfd.SetAttr(tree, o.attr, false)
 }
 
 // mountCgroupV1 lays the hierarchies of version 1 out under a tmpfs, as
 // /sys/fs/cgroup of a host has them.
 func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
-	tmp, err := newFS("tmpfs", "cgroup", []string{"mode=755"}, int(o.attr.Attr_set)&^unix.MOUNT_ATTR_RDONLY)
+	tmp, err := mountfd.NewFS("tmpfs", "cgroup", []string{"mode=755"}, int(o.attr.Attr_set)&^unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		return err
 	}
 	dir := newRootDir(tmp)
 	defer dir.dir.Close()
-	if err := attach(tmp, target); err != nil {
+	if err := mountfd.Attach(tmp, target); err != nil {
 		return err
 	}
 	hierarchies, err := ownHierarchies()
@@ -76,7 +77,7 @@ func (g *guest) mountCgroupV1(m specs.Mount, target int, o options) error {
 		}
 	}
 	if o.attr.Attr_set&unix.MOUNT_ATTR_RDONLY != 0 {
-		return setAttr(tmp, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, false)
+		return mountfd.SetAttr(tmp, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, false)
 	}
 	return nil
 }
@@ -102,7 +103,7 @@ func (g *guest) mountV1(tmp rootDir, controllers string, o options) error {
 		return err
 	}
 	defer unix.Close(at)
-	if err := attach(fs, at); err != nil {
+	if err := mountfd.Attach(fs, at); err != nil {
 		return err
 	}
 	if len(params) > 1 {

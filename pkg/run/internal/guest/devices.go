@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -123,13 +124,13 @@ func (g *guest) bindDevice(d specs.LinuxDevice, kind uint32, rdev uint64) error 
 		return err
 	}
 	defer unix.Close(target)
-	return attach(tree, target)
+	return mountfd.Attach(tree, target)
 }
 
 // hostDevice clones the mount of a device node of the host, and makes sure of
 // what it is: the name alone has been swapped before (CVE-2025-31133).
 func hostDevice(name string, kind uint32, rdev uint64) (int, error) {
-	tree, err := cloneTree(unix.AT_FDCWD, name, false)
+	tree, err := mountfd.CloneTree(unix.AT_FDCWD, name, false)
 	if err != nil {
 		return -1, err
 	}
@@ -139,7 +140,7 @@ func hostDevice(name string, kind uint32, rdev uint64) (int, error) {
 		err = &proto.Failure{Stage: "device", Path: name, Errno: unix.ENODEV, Text: "the host has another file there"}
 	}
 	if err == nil {
-		err = setAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, false)
+		err = mountfd.SetAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, false)
 	}
 	if err != nil {
 		unix.Close(tree)

@@ -29,6 +29,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -74,6 +75,9 @@ func die(err error) {
 
 func (g *guest) run() error {
 	unix.Umask(0)
+	if g.Root.Tree {
+		unix.CloseOnExec(proto.FirstFD)
+	}
 	g.userNS = g.OwnUserNS || inUserNS()
 	if err := g.namespaces(); err != nil {
 		return err
@@ -111,7 +115,7 @@ func (g *guest) fileSystem() error {
 	if err := g.makeRoot(); err != nil {
 		return err
 	}
-	proc, err := newFS("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	proc, err := mountfd.NewFS("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return proto.Fail("own procfs", "", err)
 	}

@@ -3,6 +3,7 @@ package guest
 import (
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -36,18 +37,18 @@ func (g *guest) mask(p string) error {
 	var cover int
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		attr := unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-		cover, err = newFS("tmpfs", "tmpfs", []string{"size=0", "nr_inodes=1", "mode=755"}, attr)
+		cover, err = mountfd.NewFS("tmpfs", "tmpfs", []string{"size=0", "nr_inodes=1", "mode=755"}, attr)
 	} else {
 		cover, err = hostDevice("/dev/null", unix.S_IFCHR, unix.Mkdev(1, 3))
 		if err == nil {
-			err = setAttr(cover, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, false)
+			err = mountfd.SetAttr(cover, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, false)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(cover)
-	return attach(cover, target)
+	return mountfd.Attach(cover, target)
 }
 
 // protectPaths write-protects paths by mounting them on themselves.
@@ -69,13 +70,13 @@ func (g *guest) protect(p string) error {
 		return err
 	}
 	defer unix.Close(target)
-	tree, err := cloneTree(target, "", true)
+	tree, err := mountfd.CloneTree(target, "", true)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tree)
-	if err := setAttr(tree, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}, true); err != nil {
+	if err := mountfd.SetAttr(tree, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}, true); err != nil {
 		return err
 	}
-	return attach(tree, target)
+	return mountfd.Attach(tree, target)
 }

@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -55,7 +56,7 @@ func (g *guest) mount(m specs.Mount) error {
 	if source == "" {
 		source = m.Type
 	}
-	fs, err := newFS(m.Type, source, o.data, int(o.attr.Attr_set))
+	fs, err := mountfd.NewFS(m.Type, source, o.data, int(o.attr.Attr_set))
 	if err != nil {
 		return err
 	}
@@ -75,16 +76,16 @@ func hasKey(data []string, key string) bool {
 // place gives a new mount its propagation and attaches it.
 func (g *guest) place(mount, target int, o options) error {
 	if o.deepAttr.Attr_set|o.deepAttr.Attr_clr != 0 {
-		if err := setAttr(mount, o.deepAttr, true); err != nil {
+		if err := mountfd.SetAttr(mount, o.deepAttr, true); err != nil {
 			return err
 		}
 	}
 	if o.propagation != 0 {
-		if err := setAttr(mount, unix.MountAttr{Propagation: o.propagation}, o.deepProp); err != nil {
+		if err := mountfd.SetAttr(mount, unix.MountAttr{Propagation: o.propagation}, o.deepProp); err != nil {
 			return err
 		}
 	}
-	return attach(mount, target)
+	return mountfd.Attach(mount, target)
 }
 
 // mustBeReal are the places that everything later trusts. An image that has a
@@ -126,7 +127,7 @@ func (g *guest) bind(m specs.Mount, o options) error {
 	if len(o.data) > 0 {
 		return fmt.Errorf("mount option %q means nothing for a bind mount", o.data[0])
 	}
-	tree, err := cloneTree(unix.AT_FDCWD, m.Source, o.deep)
+	tree, err := mountfd.CloneTree(unix.AT_FDCWD, m.Source, o.deep)
 	if err != nil {
 		return proto.Fail("bind", m.Source, err)
 	}
@@ -149,12 +150,12 @@ func (g *guest) bind(m specs.Mount, o options) error {
 	// Nothing that is mounted in the container shows on the host or the reverse,
 	// unless asked for below.
 	if o.propagation != unix.MS_SLAVE && o.propagation != unix.MS_SHARED {
-		if err := setAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, true); err != nil {
+		if err := mountfd.SetAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, true); err != nil {
 			return err
 		}
 	}
 	if o.attr.Attr_set|o.attr.Attr_clr != 0 {
-		if err := setAttr(tree, o.attr, false); err != nil {
+		if err := mountfd.SetAttr(tree, o.attr, false); err != nil {
 			return err
 		}
 	}

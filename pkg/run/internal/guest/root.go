@@ -2,12 +2,12 @@ package guest
 
 import (
 	"path"
-	"path/filepath"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -22,7 +22,7 @@ func (g *guest) makeRoot() error {
 	if err != nil {
 		return err
 	}
-	if err := setAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, true); err != nil {
+	if err := mountfd.SetAttr(tree, unix.MountAttr{Propagation: unix.MS_PRIVATE}, true); err != nil {
 		return proto.Fail("root", at, err)
 	}
 	// pivot_root wants a mount that is attached. Where does not matter: this is
@@ -32,7 +32,7 @@ func (g *guest) makeRoot() error {
 		return proto.Fail("root", at, err)
 	}
 	defer unix.Close(place)
-	if err := attach(tree, place); err != nil {
+	if err := mountfd.Attach(tree, place); err != nil {
 		return proto.Fail("root", at, err)
 	}
 	g.root = newRootDir(tree)
@@ -42,41 +42,30 @@ func (g *guest) makeRoot() error {
 // rootTree makes the mount of the root file system and says where to attach it.
 func (g *guest) rootTree() (tree int, at string, err error) {
 	if len(g.Root.Lower) == 0 {
-		tree, err = cloneTree(unix.AT_FDCWD, g.Root.Dir, true)
+		tree, err = mountfd.CloneTree(unix.AT_FDCWD, g.Root.Dir, true)
 		return tree, g.Root.Dir, proto.Fail("root", g.Root.Dir, err)
 	}
-	var params []string
-	// "lowerdir+" takes one layer at a time, with any characters and without
-	// the page that mount(2) allows for all (Linux 6.5); before, one string.
-	if overlayAppends() {
-		for _, l := range g.Root.Lower {
-			params = append(params, "lowerdir+="+l)
+	if g.Root.Tree {
+		// overlayfs takes layers of its own mount namespace; before Linux 6.15, no
+		// others. That this one is over when the root is "/".
+		if err := g.attachTree(g.Root.Lower[0]); err != nil {
+			return -1, "", proto.Fail("root", g.Root.Lower[0], err)
 		}
-	} else {
-		escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
-		var all []string
-		for _, l := range g.Root.Lower {
-			all = append(all, escape.Replace(l))
-		}
-		params = append(params, "lowerdir="+strings.Join(all, ":"))
 	}
-	params = append(params, "upperdir="+g.Root.Upper, "workdir="+g.Root.Work)
-	if g.userNS {
-		// trusted.* attributes are out of reach without real privilege.
-		params = append(params, "userxattr")
-	}
-	tree, err = newFS("overlay", "overlay", params, 0)
-	return tree, filepath.Dir(g.Root.Upper), proto.Fail("mount overlay", g.Root.Upper, err)
+	tree, err = mountfd.NewOverlay(mountfd.Overlay{Lower: g.Root.Lower, Upper: g.Root.Upper, Work: g.Root.Work, UserXattr: g.userNS})
+	// Upper is a place under which nobody looks for anything any more.
+	return tree, g.Root.Upper, proto.Fail("mount overlay", g.Root.Upper, err)
 }
 
-// overlayAppends asks the kernel for lowerdir+ on a context that is thrown away.
-func overlayAppends() bool {
-	ctx, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+// attachTree attaches the tree that the parent has opened.
+func (g *guest) attachTree(at string) error {
+	defer unix.Close(proto.FirstFD)
+	place, err := unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return err
 	}
-	defer unix.Close(ctx)
-	return unix.FsconfigSetString(ctx, "lowerdir+", "/") == nil
+	defer unix.Close(place)
+	return mountfd.Attach(proto.FirstFD, place)
 }
 
 // workingDir makes the directory the process starts in where the image lacks it.
@@ -111,12 +100,12 @@ func (g *guest) sealRoot() error {
 	}
 	if deep {
 		prop := unix.MountAttr{Propagation: attr.Propagation}
-		if err := setAttr(g.root.fd(), prop, true); err != nil {
+		if err := mountfd.SetAttr(g.root.fd(), prop, true); err != nil {
 			return proto.Fail("root propagation", "", err)
 		}
 		attr.Propagation = 0
 	}
-	return proto.Fail("root", "", setAttr(g.root.fd(), attr, false))
+	return proto.Fail("root", "", mountfd.SetAttr(g.root.fd(), attr, false))
 }
 
 // pivot makes the root "/" and lets go of the host's tree. chroot would leave

@@ -4,6 +4,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -73,12 +74,12 @@ func (g *guest) terminal() error {
 		return proto.Fail("terminal", "/dev/console", err)
 	}
 	defer unix.Close(target)
-	tree, err := cloneTree(terminal, "", false)
+	tree, err := mountfd.CloneTree(terminal, "", false)
 	if err != nil {
 		return proto.Fail("terminal", "/dev/console", err)
 	}
 	defer unix.Close(tree)
-	if err := attach(tree, target); err != nil {
+	if err := mountfd.Attach(tree, target); err != nil {
 		return proto.Fail("terminal", "/dev/console", err)
 	}
 	return proto.Fail("terminal", "", proto.Send(proto.ReportFD, proto.Report{Stage: "pty"}, control))

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -9,15 +10,20 @@ import (
 	"peel/pkg/run/internal/userns"
 )
 
-// Detach starts the monitor in a session of its own, tells it config, and waits
-// until it has said how the container's start went.
-func Detach(config any) error {
+// Detach starts the monitor in a session of its own, tells it config, hands it
+// the file tree unless that is nil, and waits until it has said how the
+// container's start went.
+func Detach(config any, tree *os.File) error {
 	pipes, err := newPipes()
 	if err != nil {
 		return err
 	}
 	defer pipes.Close()
-	c, err := (&cradle{setsid: true}).start(proto.MonitorName, Streams{}, pipes, nil)
+	var extra []*os.File
+	if tree != nil {
+		extra = append(extra, tree)
+	}
+	c, err := (&cradle{setsid: true}).start(proto.MonitorName, Streams{}, pipes, extra)
 	if err != nil {
 		return err
 	}

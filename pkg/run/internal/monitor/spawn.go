@@ -57,6 +57,8 @@ type Launch struct {
 	Guest   proto.Guest
 	Group   *cgroup.Group
 	Streams Streams
+	// Tree is the mount that goes with Guest.Root.Tree. It stays the caller's.
+	Tree *os.File
 	// Filter compiles the seccomp profile: it runs while the guest starts up.
 	Filter func() (*proto.Filter, error)
 }
@@ -133,7 +135,11 @@ func (l *Launch) clone(pipes *pipes) (*Child, error) {
 	if c.flags&unix.CLONE_NEWUSER != 0 {
 		c.maps = &userns.Maps{UIDs: linux.UIDMappings, GIDs: linux.GIDMappings}
 	}
-	return c.start(proto.GuestName, l.Streams, pipes, nil)
+	var extra []*os.File
+	if l.Tree != nil {
+		extra = append(extra, l.Tree)
+	}
+	return c.start(proto.GuestName, l.Streams, pipes, extra)
 }
 
 // joinPidNS makes the children of this thread be born in another pid namespace.

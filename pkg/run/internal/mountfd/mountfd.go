@@ -1,4 +1,6 @@
-package guest
+// Package mountfd makes mounts that are descriptors until they are attached: between
+// making one and attaching it no path can be swapped.
+package mountfd
 
 import (
 	"bytes"
@@ -10,12 +12,9 @@ import (
 	"peel/pkg/run/internal/proto"
 )
 
-// Mounts are descriptors until they are attached: between making one and
-// attaching it no path can be swapped.
-
-// newFS makes a file system and a mount of it that is attached nowhere. params
+// NewFS makes a file system and a mount of it that is attached nowhere. params
 // are key=value or flags, in the words of the file system.
-func newFS(kind, source string, params []string, attr int) (int, error) {
+func NewFS(kind, source string, params []string, attr int) (int, error) {
 	ctx, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -64,9 +63,9 @@ func explained(ctx int, err error) error {
 	return &proto.Failure{Stage: "mount", Errno: errno, Text: errno.Error() + ": " + strings.Join(said, "; ")}
 }
 
-// cloneTree copies the mount at path, or of the descriptor dir where path is
+// CloneTree copies the mount at path, or of the descriptor dir where path is
 // empty, with those below it if deep.
-func cloneTree(dir int, path string, deep bool) (int, error) {
+func CloneTree(dir int, path string, deep bool) (int, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if path == "" {
 		flags |= unix.AT_EMPTY_PATH
@@ -77,7 +76,8 @@ func cloneTree(dir int, path string, deep bool) (int, error) {
 	return unix.OpenTree(dir, path, flags)
 }
 
-func setAttr(mount int, attr unix.MountAttr, deep bool) error {
+// SetAttr changes a mount, with those below it if deep.
+func SetAttr(mount int, attr unix.MountAttr, deep bool) error {
 	flags := uint(unix.AT_EMPTY_PATH)
 	if deep {
 		flags |= unix.AT_RECURSIVE
@@ -85,7 +85,7 @@ func setAttr(mount int, attr unix.MountAttr, deep bool) error {
 	return unix.MountSetattr(mount, "", flags, &attr)
 }
 
-// attach puts a mount on top of what target names.
-func attach(mount, target int) error {
+// Attach puts a mount on top of what target names.
+func Attach(mount, target int) error {
 	return unix.MoveMount(mount, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }

@@ -42,6 +42,9 @@ type Root struct {
 	Lower []string `json:"lower,omitempty"`
 	Upper string   `json:"upper,omitempty"`
 	Work  string   `json:"work,omitempty"`
+	// Tree: descriptor FirstFD is a mount that is attached nowhere, for Lower[0],
+	// an empty directory.
+	Tree bool `json:"tree,omitempty"`
 }
 
 // Guest is all that the guest is told.

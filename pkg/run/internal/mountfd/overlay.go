@@ -1,0 +1,57 @@
+package mountfd
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Overlay is trees laid together.
+type Overlay struct {
+	Lower []string // read-only, the topmost first
+	// Upper gets the changes, and Work, an empty directory beside it, is the
+	// kernel's. Without them the whole is read-only, and wants two of Lower.
+	Upper, Work string
+	// UserXattr: marks are user.overlay.* attributes, as trusted.* are out of reach
+	// without real privilege.
+	UserXattr bool
+}
+
+// NewOverlay makes an overlay that is attached nowhere. All directories must lie
+// in this process's mount namespace.
+func NewOverlay(o Overlay) (int, error) {
+	var params []string
+	// "lowerdir+" takes one layer at a time, with any characters and without
+	// the page that mount(2) allows for all (Linux 6.5); before, one string.
+	if overlayAppends() {
+		for _, l := range o.Lower {
+			params = append(params, "lowerdir+="+l)
+		}
+	} else {
+		escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
+		var all []string
+		for _, l := range o.Lower {
+			all = append(all, escape.Replace(l))
+		}
+		params = append(params, "lowerdir="+strings.Join(all, ":"))
+	}
+	attr := unix.MOUNT_ATTR_RDONLY
+	if o.Upper != "" {
+		params = append(params, "upperdir="+o.Upper, "workdir="+o.Work)
+		attr = 0
+	}
+	if o.UserXattr {
+		params = append(params, "userxattr")
+	}
+	return NewFS("overlay", "overlay", params, attr)
+}
+
+// overlayAppends asks the kernel for lowerdir+ on a context that is thrown away.
+func overlayAppends() bool {
+	ctx, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(ctx)
+	return unix.FsconfigSetString(ctx, "lowerdir+", "/") == nil
+}
