@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"peel/pkg/image"
 	"peel/pkg/run"
 )
 
@@ -24,6 +26,20 @@ func canRun() bool {
 	}
 	os.Remove(dir)
 	return os.Geteuid() == 0
+}
+
+// canMountImages says whether prepared images can be mounted here.
+func canMountImages(t *testing.T) bool {
+	cache, err := image.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = cache.Check()
+	var unsupported *image.UnsupportedError
+	if err != nil && !errors.As(err, &unsupported) {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 // firstCgroup is a directory in which cgroups can be made: version 1 has one for

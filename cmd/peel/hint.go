@@ -87,6 +87,7 @@ func localHint(err error) string {
 	var (
 		noBundle notBundleError
 		unknown  unknownImageError
+		used     *usedImageError
 		damaged  *store.DamagedError
 		index    *store.IndexError
 		disk     *store.Error
@@ -101,12 +102,14 @@ func localHint(err error) string {
 		return "choose another directory, which need not be there yet"
 	case errors.Is(err, image.ErrExists):
 		return "choose another name, or --force to replace this one"
-	case errors.Is(err, store.ErrInUse):
+	case errors.Is(err, store.ErrInUse), errors.Is(err, image.ErrInUse):
 		return "wait for the other peel to end, then run the command again"
 	case errors.As(err, &noBundle):
 		return "if it is a root file system itself, say so with --rootfs"
 	case errors.As(err, &unknown):
 		return "'peel images' lists those that are"
+	case errors.As(err, &used):
+		return "remove them with 'peel rm', or the image alone with 'peel rmi --force'"
 	case errors.As(err, &damaged):
 		return "pull the image again to repair it, or remove it with 'peel rmi'"
 	case errors.As(err, &index):

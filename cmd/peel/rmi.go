@@ -4,46 +4,63 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"peel/pkg/image"
 	"peel/pkg/registry"
+	"peel/pkg/run"
 	"peel/pkg/store"
 )
 
 func newRmiCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rmi REFERENCE...",
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rmi [flags] REFERENCE...",
 		Short: "Remove images from the store",
-		Long: `Remove images from the store, with all of their blobs that no other image has.
-Directories that were unpacked from them stay as they are.`,
+		Long: `Remove images from the store, with all of their blobs and prepared layers that no
+other image has. Directories that were unpacked from them stay as they are.
+
+An image stays that a container is made of. With --force it loses its name and its
+blobs; what the container needs of it goes when the container has gone.`,
 		Example: "  peel rmi nginx:latest",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			st, err := a.openStore()
-			if err != nil {
-				return err
-			}
-			defer st.Close()
-			var errs []error
-			for _, arg := range args {
-				errs = append(errs, a.untag(cmd.Context(), st, arg))
-			}
-			_, err = st.Prune(cmd.Context())
-			if errors.Is(err, store.ErrInUse) {
-				fmt.Fprintln(a.stderr, "warning: the store is in use; 'peel prune' will free the space later")
-				err = nil
-			}
-			return errors.Join(append(errs, err)...)
-		},
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.rmi(cmd.Context(), args, force) },
 	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also remove images that containers are made of")
+	return cmd
 }
 
-func (a *app) untag(ctx context.Context, st *store.Store, name string) error {
+func (a *app) rmi(ctx context.Context, names []string, force bool) error {
+	st, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, a.untag(ctx, st, name, force))
+	}
+	_, err = a.reclaim(ctx, st)
+	if errors.Is(err, store.ErrInUse) || errors.Is(err, image.ErrInUse) {
+		fmt.Fprintln(a.stderr, "warning: the store is in use; 'peel prune' will free the space later")
+		err = nil
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (a *app) untag(ctx context.Context, st *store.Store, name string, force bool) error {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return err
+	}
+	if !force {
+		if err := a.checkUnused(st, ref.String()); err != nil {
+			return err
+		}
 	}
 	err = st.Untag(ctx, ref.String())
 	if errors.Is(err, store.ErrNotFound) {
@@ -55,6 +72,55 @@ func (a *app) untag(ctx context.Context, st *store.Store, name string) error {
 	return err
 }
 
+// checkUnused returns a *usedImageError for the last name of an image that
+// containers are made of.
+func (a *app) checkUnused(st *store.Store, name string) error {
+	img, err := st.Resolve(name)
+	if err != nil {
+		return nil // nothing that a container could be made of
+	}
+	imgs, _ := st.Images()
+	for _, other := range imgs {
+		if other.Name != name && other.Descriptor.Digest == img.Descriptor.Digest {
+			return nil
+		}
+	}
+	containers, err := a.imageContainers()
+	if err != nil {
+		return err
+	}
+	used := &usedImageError{name: name}
+	for _, c := range containers {
+		if c.Root.Image.Manifest == img.Descriptor.Digest {
+			used.containers = append(used.containers, c.Name)
+		}
+	}
+	if len(used.containers) == 0 {
+		return nil
+	}
+	return used
+}
+
+// imageContainers are the containers that are made of prepared images.
+func (a *app) imageContainers() ([]*run.Container, error) {
+	rt, err := a.openRuntime()
+	if err != nil {
+		return nil, err
+	}
+	all, err := rt.List()
+	return slices.DeleteFunc(all, func(c *run.Container) bool { return c.Root.Image == nil }), err
+}
+
+// usedImageError is an image that was to be removed and that containers are made of.
+type usedImageError struct {
+	name       string
+	containers []string
+}
+
+func (e *usedImageError) Error() string {
+	return fmt.Sprintf("image %s: in use by %s", e.name, strings.Join(e.containers, ", "))
+}
+
 // unknownImageError names an image that was to be removed and is not there.
 type unknownImageError struct{ name string }
 
@@ -62,9 +128,10 @@ func (e unknownImageError) Error() string { return "image " + e.name + ": not in
 
 func newPruneCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "prune",
-		Short:   "Remove from the store what no image needs",
-		Long:    "Remove from the store the blobs that no image has, and what interrupted pulls have left.",
+		Use:   "prune",
+		Short: "Remove from the store what no image needs",
+		Long: `Remove from the store the blobs and prepared layers that no image has, and what
+interrupted pulls have left. What a container is made of stays.`,
 		Example: "  peel prune",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context()) },
@@ -77,10 +144,34 @@ func (a *app) prune(ctx context.Context) error {
 		return err
 	}
 	defer st.Close()
-	p, err := st.Prune(ctx)
+	freed, err := a.reclaim(ctx, st)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(p.Bytes)))
+	_, err = fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(freed)))
 	return err
+}
+
+// reclaim removes what nobody needs any more, and returns how many bytes that were.
+func (a *app) reclaim(ctx context.Context, st *store.Store) (freed int64, err error) {
+	blobs, err := st.Prune(ctx)
+	if err != nil {
+		return blobs.Bytes, err
+	}
+	cache, err := a.openCache()
+	if err != nil {
+		return blobs.Bytes, err
+	}
+	prepared, err := cache.Prune(func() (keep []image.ID, err error) {
+		imgs, _ := st.Images() // of what is broken, nothing can be of use
+		for _, img := range imgs {
+			keep = append(keep, image.IDOf(img))
+		}
+		containers, err := a.imageContainers()
+		for _, c := range containers {
+			keep = append(keep, image.ID(*c.Root.Image))
+		}
+		return keep, err
+	})
+	return blobs.Bytes + prepared, err
 }

@@ -14,10 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
-	"peel/pkg/bundle"
 	"peel/pkg/run"
-	"peel/pkg/store"
-	"peel/pkg/unpack"
 )
 
 // runFlags are the flags of run as they are typed.
@@ -38,6 +35,7 @@ type runFlags struct {
 	network    string
 	publish    []string
 	when       string
+	form       string
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -92,6 +90,7 @@ executed, 127 if it is not there.`,
 	flags.StringVar(&f.network, "network", "none", "`MODE`: none or host")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "not supported yet: use --network host")
 	flags.StringVar(&f.when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
+	flags.StringVar(&f.form, "store-form", formAuto, "`FORM` of the image's files: image, mounted without creating any; files; auto, image where Linux can")
 	return cmd
 }
 
@@ -374,58 +373,4 @@ func bound(m specs.Mount) bool {
 		}
 	}
 	return false
-}
-
-// createFromImage pulls the image if need be and unpacks it into the container's
-// own directory.
-func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags, profile seccompChoice) (*run.Container, error) {
-	o := f.create
-	o.Image, o.User = name, "" // who the user is, imageSpec finds out
-	o.Files = networkFiles(f)
-	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
-		tree := run.Populated{Rootfs: "rootfs"}
-		rootfs := filepath.Join(dir, tree.Rootfs)
-		err := a.unpack(ctx, unpackRequest{
-			name: name, dir: rootfs, when: f.when, opts: unpack.Options{Form: unpack.Rootfs}, quiet: true,
-			done: func(img *store.Image) (err error) {
-				tree.StopSignal = img.Config.Config.StopSignal
-				tree.Spec, err = imageSpec(img, rootfs, command, f, profile)
-				return err
-			},
-		}, f.pullFlags)
-		return tree, err
-	}
-	return rt.Create(ctx, run.Rootfs{}, nil, o)
-}
-
-// imageSpec makes the config of a container from that of its image.
-func imageSpec(img *store.Image, rootfs string, command []string, f runFlags, profile seccompChoice) (*specs.Spec, error) {
-	root, err := os.Open(rootfs)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	bo := bundle.Options{Cmd: command, User: f.create.User, Hostname: f.wishes.Hostname, Terminal: f.tty, HostNetwork: f.wishes.HostNetwork}
-	if f.entrypoint != "" {
-		bo.Entrypoint = []string{f.entrypoint}
-	}
-	if os.Geteuid() != 0 {
-		bo.Unprivileged = true
-		bo.UIDMappings, bo.GIDMappings = run.UserMaps()
-	}
-	made, err := bundle.Spec(img.Config, root, bo)
-	if err != nil {
-		return nil, err
-	}
-	f.wishes.Args = nil // in bo.Cmd
-	if err := f.wishes.Apply(made); err != nil {
-		return nil, usageError{nil, err}
-	}
-	if err := profile.apply(made, true); err != nil {
-		return nil, err
-	}
-	if f.tty {
-		made.Process.ConsoleSize = run.TerminalSize(os.Stdout)
-	}
-	return made, nil
 }

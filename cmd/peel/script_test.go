@@ -56,6 +56,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "containers": // can run here
 				return probe != "", nil
+			case "erofs": // prepared images can be mounted here
+				return canMountImages(t), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},

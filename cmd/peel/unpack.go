@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -14,16 +13,8 @@ import (
 	"peel/pkg/bundle"
 	"peel/pkg/image"
 	"peel/pkg/progress"
-	"peel/pkg/registry"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
-)
-
-// When to ask the registry.
-const (
-	pullMissing = "missing"
-	pullAlways  = "always"
-	pullNever   = "never"
 )
 
 func newUnpackCommand(a *app) *cobra.Command {
@@ -47,7 +38,7 @@ the same for everybody who makes it of the same image.`,
   peel unpack --to erofs nginx:latest nginx.erofs`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req := unpackRequest{name: args[0], dir: args[1], when: when, opts: o}
+			req := unpackRequest{imageRequest: imageRequest{name: args[0], when: when}, dir: args[1], opts: o}
 			if err := req.setForm(to, rootfs); err != nil {
 				return err
 			}
@@ -66,15 +57,11 @@ the same for everybody who makes it of the same image.`,
 
 // unpackRequest is one unpack as the command line asks for it.
 type unpackRequest struct {
-	name string // as typed
-	ref  registry.Reference
+	imageRequest
 	dir  string
-	when string // --pull
 	opts unpack.Options
 	// erofs: dir is to be a file, with an EROFS file system in it.
 	erofs bool
-	// quiet: nothing is said unless the image has to be pulled.
-	quiet bool
 	// done, unless nil, is called when DIR is complete.
 	done func(*store.Image) error
 }
@@ -100,103 +87,16 @@ func (r *unpackRequest) setForm(to string, rootfs bool) error {
 }
 
 func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error {
-	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
-		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
-	}
 	if req.dir == "" { // which would be the working directory to filepath.Abs, and --force replace it
 		return usageError{nil, errors.New("DIR is empty")}
 	}
-	var err error
-	if req.ref, err = registry.ParseReference(req.name); err != nil {
-		return err
-	}
-	ui, err := a.newUI(f.quiet, progress.Unpacked)
-	if err != nil {
-		return err
-	}
-	defer ui.close()
-	ro, err := f.options(announced(ui, req.ref))
-	if err != nil {
-		return err
-	}
-	st, err := a.openStore()
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	req.opts.Progress, req.opts.Jobs = ui.event, f.jobs
-	// Files get the modes that the image gives them, not what this umask leaves of
-	// them; peel makes its own files with modes that need no umask.
-	unix.Umask(0)
-
-	p := registry.New(ro)
-	defer p.Close()
-	img, err := stored(st, req.ref, p, req.when)
-	if err != nil {
-		return err
-	}
-	if img != nil {
-		err := unpackStored(ctx, st, img, req)
-		if req.when == pullNever || ctx.Err() != nil || !contentAtFault(err) {
-			return err
-		}
-		// A layer may have rotted on disk. Those that have are fetched again, and
-		// the image is unpacked once more.
-		dropped, dropErr := st.DropDamaged(ctx, img)
-		if dropErr != nil || len(dropped) == 0 {
-			return err
-		}
-		for _, d := range dropped {
-			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
-		}
-	}
-	a.resumable = true
-	r, err := fetch(ctx, p, st, req.ref, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
+	return a.useImage(ctx, req.imageRequest, f, func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) error {
+		// Files get the modes that the image gives them, not what this umask leaves
+		// of them; peel makes its own files with modes that need no umask.
+		unix.Umask(0)
+		req.opts.Progress, req.opts.Jobs = report, f.jobs
 		return unpackInto(ctx, blobs, img, req)
 	})
-	if err != nil {
-		return err
-	}
-	ui.close()
-	pulled(ui, req.name, r)
-	return nil
-}
-
-// stored finds an image that may be unpacked without asking its registry; nil
-// where the registry has to be asked.
-func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when string) (*store.Image, error) {
-	if when == pullAlways {
-		return nil, nil
-	}
-	img, err := st.Resolve(ref.String())
-	switch {
-	case err != nil:
-	case !p.Fits(img):
-		err = fmt.Errorf("image %s for this platform: %w", ref, store.ErrNotFound)
-	case len(missing(st, img)) > 0:
-		err = fmt.Errorf("layers of image %s: %w", ref, store.ErrNotFound)
-	default:
-		return img, nil
-	}
-	if when == pullNever {
-		return nil, err
-	}
-	return nil, nil // a pull repairs whatever is missing or damaged
-}
-
-func unpackStored(ctx context.Context, st *store.Store, img *store.Image, req unpackRequest) error {
-	if req.quiet {
-		req.opts.Progress = nil
-	}
-	seen := map[digest.Digest]bool{}
-	for _, l := range img.Manifest.Layers {
-		if !seen[l.Digest] {
-			seen[l.Digest] = true
-			req.opts.Progress.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
-			req.opts.Progress.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
-		}
-	}
-	return unpackInto(ctx, st, img, req)
 }
 
 // unpackInto makes DIR, or the file. For a bundle, config.json is written beside the finished

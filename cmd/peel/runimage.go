@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"peel/pkg/bundle"
+	"peel/pkg/image"
+	"peel/pkg/progress"
+	"peel/pkg/run"
+	"peel/pkg/store"
+	"peel/pkg/unpack"
+)
+
+// In which form a container gets the files of its image.
+const (
+	formAuto  = "auto"
+	formImage = "image" // prepared once, mounted for each container under its changes
+	formFiles = "files" // unpacked into the container's own directory
+)
+
+// createFromImage makes a container of an image, which is pulled if need be.
+func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags, profile seccompChoice) (*run.Container, error) {
+	req := imageRequest{name: name, when: f.when, quiet: true}
+	o := f.create
+	o.Image, o.User = name, "" // who the user is, imageSpec finds out
+	o.Files = networkFiles(f)
+	cache, err := a.imageCache(f.form)
+	if err != nil {
+		return nil, err
+	}
+	if cache == nil {
+		o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
+			return a.populate(ctx, dir, req, command, f, profile)
+		}
+		return rt.Create(ctx, run.Rootfs{}, nil, o)
+	}
+	img, prepared, err := a.prepare(ctx, cache, req, f.pullFlags)
+	if err != nil {
+		return nil, err
+	}
+	// Until the container is there, and says itself that it needs the image.
+	defer prepared.Close()
+	if o.Tree, err = prepared.Tree(); err != nil {
+		return nil, err
+	}
+	defer o.Tree.Close()
+	spec, err := imageSpec(img, o.Tree, command, f, profile)
+	if err != nil {
+		return nil, err
+	}
+	if o.StopSignal == "" {
+		o.StopSignal = img.Config.Config.StopSignal
+	}
+	id := run.Image(image.IDOf(img))
+	return rt.Create(ctx, run.Rootfs{Image: &id}, spec, o)
+}
+
+// imageCache opens the cache of prepared images; nil where images are to be
+// unpacked.
+func (a *app) imageCache(form string) (*image.Cache, error) {
+	switch form {
+	case formFiles:
+		return nil, nil
+	case formImage, formAuto:
+	default:
+		return nil, usageError{nil, fmt.Errorf("--store-form %q: want auto, image or files", form)}
+	}
+	cache, err := a.openCache()
+	if err != nil {
+		return nil, err
+	}
+	err = cache.Check()
+	var unsupported *image.UnsupportedError
+	if form == formAuto && errors.As(err, &unsupported) {
+		return nil, nil
+	}
+	return cache, err
+}
+
+// openCache opens the cache of prepared images, which is beside the store.
+func (a *app) openCache() (*image.Cache, error) {
+	root, err := a.storeRoot()
+	if err != nil {
+		return nil, err
+	}
+	return image.Open(root)
+}
+
+// openImage is what containers of prepared images are started with.
+func (a *app) openImage(i run.Image) (*os.File, error) {
+	cache, err := a.openCache()
+	if err != nil {
+		return nil, err
+	}
+	p, err := cache.Restore(context.Background(), image.ID(i))
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.Tree()
+}
+
+// prepare makes an image ready to be mounted. The Prepared is the caller's to close.
+func (a *app) prepare(ctx context.Context, cache *image.Cache, req imageRequest, f pullFlags) (*store.Image, *image.Prepared, error) {
+	var ready *image.Prepared
+	var of *store.Image
+	err := a.useImage(ctx, req, f, func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) (err error) {
+		of = img
+		ready, err = cache.Prepare(ctx, blobs, img, image.Options{Jobs: f.jobs, Progress: report})
+		return err
+	})
+	if err != nil && ready != nil {
+		err = errors.Join(err, ready.Close())
+	}
+	return of, ready, err
+}
+
+// populate unpacks an image into a directory of a container's own.
+func (a *app) populate(ctx context.Context, dir string, req imageRequest, command []string, f runFlags, profile seccompChoice) (run.Populated, error) {
+	tree := run.Populated{Rootfs: "rootfs"}
+	rootfs := filepath.Join(dir, tree.Rootfs)
+	err := a.unpack(ctx, unpackRequest{
+		imageRequest: req, dir: rootfs, opts: unpack.Options{Form: unpack.Rootfs},
+		done: func(img *store.Image) error {
+			root, err := os.Open(rootfs)
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			tree.StopSignal = img.Config.Config.StopSignal
+			tree.Spec, err = imageSpec(img, root, command, f, profile)
+			return err
+		},
+	}, f.pullFlags)
+	return tree, err
+}
+
+// imageSpec makes the config of a container from that of its image, whose root
+// file system root is.
+func imageSpec(img *store.Image, root *os.File, command []string, f runFlags, profile seccompChoice) (*specs.Spec, error) {
+	bo := bundle.Options{Cmd: command, User: f.create.User, Hostname: f.wishes.Hostname, Terminal: f.tty, HostNetwork: f.wishes.HostNetwork}
+	if f.entrypoint != "" {
+		bo.Entrypoint = []string{f.entrypoint}
+	}
+	if os.Geteuid() != 0 {
+		bo.Unprivileged = true
+		bo.UIDMappings, bo.GIDMappings = run.UserMaps()
+	}
+	made, err := bundle.Spec(img.Config, root, bo)
+	if err != nil {
+		return nil, err
+	}
+	f.wishes.Args = nil // in bo.Cmd
+	if err := f.wishes.Apply(made); err != nil {
+		return nil, usageError{nil, err}
+	}
+	if err := profile.apply(made, true); err != nil {
+		return nil, err
+	}
+	if f.tty {
+		made.Process.ConsoleSize = run.TerminalSize(os.Stdout)
+	}
+	return made, nil
+}

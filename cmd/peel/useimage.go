@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"peel/pkg/progress"
+	"peel/pkg/registry"
+	"peel/pkg/store"
+	"peel/pkg/unpack"
+)
+
+// When to ask the registry.
+const (
+	pullMissing = "missing"
+	pullAlways  = "always"
+	pullNever   = "never"
+)
+
+// imageRequest is an image that a command is to do something with.
+type imageRequest struct {
+	name string // as typed
+	when string // --pull
+	// quiet: nothing is said unless the image has to be pulled.
+	quiet bool
+}
+
+// use does something with an image whose layers may still be arriving. It may be
+// called twice, the second time with what has been verified, after an error for
+// which a layer is to blame.
+type use func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) error
+
+// useImage gives an image to use: from the store, or else from its registry and into
+// the store, beside use.
+func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use use) error {
+	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
+		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
+	}
+	ref, err := registry.ParseReference(req.name)
+	if err != nil {
+		return err
+	}
+	ui, err := a.newUI(f.quiet, progress.Unpacked)
+	if err != nil {
+		return err
+	}
+	defer ui.close()
+	ro, err := f.options(announced(ui, ref))
+	if err != nil {
+		return err
+	}
+	st, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	p := registry.New(ro)
+	defer p.Close()
+	img, err := stored(st, ref, p, req.when)
+	if err != nil {
+		return err
+	}
+	if img != nil {
+		report := ui.event
+		if req.quiet {
+			report = nil
+		}
+		err := useStored(ctx, st, img, report, use)
+		if req.when == pullNever || ctx.Err() != nil || !contentAtFault(err) {
+			return err
+		}
+		// A layer may have rotted on disk. Those that have are fetched again, and
+		// the image is used once more.
+		dropped, dropErr := st.DropDamaged(ctx, img)
+		if dropErr != nil || len(dropped) == 0 {
+			return err
+		}
+		for _, d := range dropped {
+			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
+		}
+	}
+	a.resumable = true
+	r, err := fetch(ctx, p, st, ref, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
+		return use(ctx, blobs, img, ui.event)
+	})
+	if err != nil {
+		return err
+	}
+	ui.close()
+	pulled(ui, req.name, r)
+	return nil
+}
+
+// stored finds an image that may be unpacked without asking its registry; nil
+// where the registry has to be asked.
+func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when string) (*store.Image, error) {
+	if when == pullAlways {
+		return nil, nil
+	}
+	img, err := st.Resolve(ref.String())
+	switch {
+	case err != nil:
+	case !p.Fits(img):
+		err = fmt.Errorf("image %s for this platform: %w", ref, store.ErrNotFound)
+	case len(missing(st, img)) > 0:
+		err = fmt.Errorf("layers of image %s: %w", ref, store.ErrNotFound)
+	default:
+		return img, nil
+	}
+	if when == pullNever {
+		return nil, err
+	}
+	return nil, nil // a pull repairs whatever is missing or damaged
+}
+
+// useStored tells of layers that are all there, and uses the image.
+func useStored(ctx context.Context, st *store.Store, img *store.Image, report progress.Func, use use) error {
+	seen := map[digest.Digest]bool{}
+	for _, l := range img.Manifest.Layers {
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			report.Send(progress.Event{Kind: progress.Queued, Digest: l.Digest, Total: l.Size})
+			report.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
+		}
+	}
+	return use(ctx, st, img, report)
+}
