@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -35,26 +37,19 @@ func (a *app) each(names []string, do func(*run.Container) error) error {
 	if err != nil {
 		return err
 	}
-	var failed []string
-	var last error
+	var failed []error
 	for _, name := range names {
 		c, err := rt.Get(name)
 		if err == nil {
 			err = do(c)
 		}
 		if err != nil {
-			failed, last = append(failed, fmt.Sprintf("%s: %v", name, err)), err
+			failed = append(failed, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
 		fmt.Fprintln(a.stdout, name)
 	}
-	if len(failed) > 1 {
-		return fmt.Errorf("%s", strings.Join(failed, "; "))
-	}
-	if last != nil {
-		return fmt.Errorf("%s: %w", names[len(names)-1], last)
-	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // exitCode ends peel with the code of a program that it has run, and without a
@@ -86,13 +81,78 @@ func (f streamFlags) check() error {
 	return nil
 }
 
-// streams are what a program without a terminal of its own is given.
-func (f streamFlags) streams() run.Streams {
-	s := run.Streams{Out: os.Stdout, Err: os.Stderr}
+// streams are what a program without a terminal of its own is given. Files and
+// pipes it gets as they are. A terminal it never gets: whoever has one open can
+// read what is typed at it. It gets a pipe, and relayed copies what comes out,
+// until the function that is returned is called.
+func (f streamFlags) streams() (s run.Streams, relayed func(), err error) {
+	var relays []*relay
+	relayed = func() {
+		for _, r := range relays {
+			r.end()
+		}
+	}
+	for _, out := range []struct {
+		to   **os.File
+		file *os.File
+	}{{&s.Out, os.Stdout}, {&s.Err, os.Stderr}} {
+		if !term.IsTerminal(int(out.file.Fd())) {
+			*out.to = out.file
+			continue
+		}
+		r, err := newRelay(out.file)
+		if err != nil {
+			relayed()
+			return s, nil, err
+		}
+		relays = append(relays, r)
+		*out.to = r.w
+	}
 	if f.interactive {
 		s.In = os.Stdin
+		if term.IsTerminal(int(os.Stdin.Fd())) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				relayed()
+				return s, nil, err
+			}
+			s.In = r
+			go func() {
+				// Ends with peel: a read from a terminal cannot be interrupted.
+				_, _ = io.Copy(w, os.Stdin)
+				w.Close()
+			}()
+		}
 	}
-	return s
+	return s, relayed, nil
+}
+
+// relay copies what is written to w to a terminal.
+type relay struct {
+	r, w *os.File
+	done chan struct{}
+}
+
+func newRelay(to *os.File) (*relay, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	l := &relay{r, w, make(chan struct{})}
+	go func() {
+		_, _ = io.Copy(to, r)
+		close(l.done)
+	}()
+	return l, nil
+}
+
+// end waits for what is on its way. Whoever was left behind with the other end
+// is not waited for.
+func (l *relay) end() {
+	l.w.Close()
+	_ = l.r.SetReadDeadline(time.Now().Add(time.Second))
+	<-l.done
+	l.r.Close()
 }
 
 // follow stays with a program to its end, passing signals and typed keys on.

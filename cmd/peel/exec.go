@@ -48,9 +48,13 @@ func (a *app) exec(name string, o run.ExecOptions, f streamFlags) error {
 	if err != nil {
 		return err
 	}
-	streams := f.streams()
-	if f.detach {
-		streams = run.Streams{}
+	var streams run.Streams
+	if !f.detach {
+		var relayed func()
+		if streams, relayed, err = f.streams(); err != nil {
+			return err
+		}
+		defer relayed()
 	}
 	if o.Terminal = f.tty; o.Terminal {
 		o.ConsoleSize = run.TerminalSize(os.Stdout)

@@ -134,7 +134,12 @@ func (a *app) startContainer(ctx context.Context, c *run.Container, f streamFlag
 		fmt.Fprintln(a.stdout, c.ID)
 		return nil
 	}
-	p, err := c.Start(f.streams())
+	streams, relayed, err := f.streams()
+	if err != nil {
+		return undo(err)
+	}
+	defer relayed()
+	p, err := c.Start(streams)
 	if err != nil {
 		return undo(err)
 	}

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"peel/e2e/lab":                  {"peel/e2e/*"},
 	"peel/pkg/run":                  {"peel/pkg/run/internal/*", "peel/internal/beneath", "peel/internal/users"},
 	"peel/pkg/run/internal/mountfd": {"peel/pkg/run/internal/proto"},
-	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},
+	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/pkg/run/internal/rawfork", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},
 	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe", "peel/pkg/run/internal/rawfork", "peel/pkg/run/internal/userns"},
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -134,6 +135,50 @@ func TestOwnBinaryCannotBeWritten(t *testing.T) {
 	_ = runOnce(t, rt, root, s, CreateOptions{}) // whatever it does
 	if sum() != before {
 		t.Fatal("our own binary was changed")
+	}
+}
+
+// The same attack on a process that joins. Without CAP_SYS_PTRACE a container
+// never sees it. With it, it may see and take over the child that is about to
+// become the program, which has nothing that the container has not: no
+// capability, no descriptor, no memory that others use, no file to write to.
+func TestJoiningGivesTheContainerNothing(t *testing.T) {
+	needRoot(t)
+	rt := newRuntime(t)
+	root := newRootfs(t, nil)
+	for _, traces := range []bool{false, true} {
+		s := probeSpec(t, "hunt")
+		if traces {
+			s.Process.Capabilities = setCapabilities(append(DefaultCapabilities(), "CAP_SYS_PTRACE"))
+		}
+		c, err := rt.Create(t.Context(), Rootfs{Dir: root}, s, CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.StartDetached(); err != nil {
+			t.Fatal(err)
+		}
+		waitForLine(t, c, "ready")
+		for range 25 {
+			if code, _, err := execOutput(t, c, ExecOptions{}, "print", "x"); code != 0 || err != nil {
+				t.Fatalf("exec: %d %v", code, err)
+			}
+		}
+		if err := c.Stop(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		lines := map[string]int{}
+		if err := c.Logs(t.Context(), LogOptions{}, func(e LogEntry) error { lines[strings.TrimSpace(e.Text)]++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if lines["done true"] != 1 {
+			t.Error("the hunter has seen no process at all")
+		}
+		for line := range lines {
+			if line != "ready" && line != "done true" && (line != "found" || !traces) {
+				t.Errorf("a container with CAP_SYS_PTRACE %v has found: %s", traces, line)
+			}
+		}
 	}
 }
 

@@ -59,11 +59,11 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 	if o.Name != "" && !validName(o.Name) {
 		return nil, fmt.Errorf("container name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed", o.Name)
 	}
-	id := newID()
-	tmp := filepath.Join(rt.containers(), ".new-"+id)
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	id, tmp, lock, err := rt.newDir()
+	if err != nil {
 		return nil, err
 	}
+	defer lock.Close()
 	tree, err := rt.treeOf(root, o.Tree)
 	if err == nil {
 		o.Tree = tree
@@ -199,7 +199,7 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 			return err
 		}
 	}
-	return c.remove()
+	return errors.Join(c.remove(), c.rt.sweep())
 }
 
 // remove needs the lock. It can be interrupted anywhere and called again.
@@ -209,7 +209,7 @@ func (c *Container) remove() error {
 	}
 	// The directory first: what has no directory is no container, and a name
 	// that leads nowhere is free.
-	gone := filepath.Join(c.rt.containers(), ".gone-"+c.ID)
+	gone := filepath.Join(c.rt.containers(), gonePrefix+c.ID)
 	if err := os.Rename(c.rt.dataDir(c.ID), gone); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

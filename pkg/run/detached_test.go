@@ -227,6 +227,10 @@ func TestExecIsConfinedLikeTheContainer(t *testing.T) {
 			t.Errorf("%s namespace %q, want %q: %v", ns, got, want, err)
 		}
 	}
+	limits, _ := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if _, got, err := execOutput(t, c, ExecOptions{}, "cat", "/proc/self/limits"); got != string(limits) || err != nil {
+		t.Errorf("limits %q, %v; want %q", got, err, limits)
+	}
 	want, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if _, got, err := execOutput(t, c, ExecOptions{}, "cat", "/proc/1/cgroup"); err != nil || strings.Contains(got, "peel") {
 		t.Errorf("cgroup from inside: %q %v; from outside %q", got, err, want)

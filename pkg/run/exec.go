@@ -109,6 +109,7 @@ func (c *Container) execProcess(spec *specs.Spec, pid int, o ExecOptions) (*spec
 			p.Env = setEnv(p.Env, "HOME="+u.Home)
 		}
 	}
+	p.Rlimits = withOpenFiles(p.Rlimits, pid)
 	if o.Terminal && !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }) {
 		p.Env = append(p.Env, "TERM=xterm")
 	}
@@ -116,6 +117,30 @@ func (c *Container) execProcess(spec *specs.Spec, pid int, o ExecOptions) (*spec
 		p.Env = setEnv(p.Env, e)
 	}
 	return &p, nil
+}
+
+const openFiles = "RLIMIT_NOFILE"
+
+// withOpenFiles adds the limit on open files that a process of the container has,
+// where the config says nothing: the Go runtime has raised our own, and a program
+// that closes all descriptors up to it would take minutes.
+func withOpenFiles(limits []specs.POSIXRlimit, pid int) []specs.POSIXRlimit {
+	if slices.ContainsFunc(limits, func(l specs.POSIXRlimit) bool { return l.Type == openFiles }) {
+		return limits
+	}
+	var ours unix.Rlimit
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil || unix.Getrlimit(unix.RLIMIT_NOFILE, &ours) != nil {
+		return limits
+	}
+	for line := range strings.Lines(string(b)) {
+		var soft, hard uint64
+		if n, _ := fmt.Sscanf(line, "Max open files %d %d files", &soft, &hard); n == 2 {
+			// No more than is ours to give.
+			return append(slices.Clone(limits), specs.POSIXRlimit{Type: openFiles, Soft: min(soft, ours.Max), Hard: min(hard, ours.Max)})
+		}
+	}
+	return limits
 }
 
 // setEnv puts NAME=value into env; NAME alone takes it out.

@@ -70,13 +70,14 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	patience, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	_, err := c.Wait(patience)
-	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-		return err
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		if err = c.Kill(unix.SIGKILL); err == nil || errors.Is(err, ErrNotRunning) {
+			_, err = c.Wait(ctx)
+		}
 	}
-	if err := c.Kill(unix.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
-		return err
+	if errors.Is(err, ErrNotFound) {
+		return nil // it has removed itself
 	}
-	_, err = c.Wait(ctx)
 	return err
 }
 

@@ -11,9 +11,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
+	"peel/pkg/run/internal/rawfork"
 )
 
 // Image says which image a container is made of, in the words of its manifest and
@@ -171,7 +171,7 @@ func (c *Container) stoppedRoot() (*os.File, error) {
 	}
 	r := c.root()
 	var root *os.File
-	err = monitor.OnSpentThread(func() error {
+	err = rawfork.OnSpentThread(func() error {
 		if tree != nil {
 			// overlayfs takes layers of its own mount namespace, which ends with
 			// this thread; the overlay keeps what it needs of it.

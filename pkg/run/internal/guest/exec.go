@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"path"
 	"strings"
 	"syscall"
@@ -13,8 +14,7 @@ import (
 // exec replaces this process by the program. ready is called last before
 // nothing of ours runs any more.
 func (p *process) exec(ready func() error) error {
-	program, err := p.ready()
-	if err != nil {
+	if err := p.ready(); err != nil {
 		return err
 	}
 	if err := ready(); err != nil {
@@ -23,30 +23,30 @@ func (p *process) exec(ready func() error) error {
 	if err := p.confine(); err != nil {
 		return err
 	}
-	return p.failedExec(program, syscall.Exec(program, p.spec.Args, p.env()))
+	return p.failedExec(p.program, syscall.Exec(p.program, p.spec.Args, p.env()))
 }
 
 // ready takes the identity of the process and finds its program with it.
-func (p *process) ready() (program string, err error) {
+func (p *process) ready() (err error) {
 	if err := p.become(); err != nil {
-		return "", err
+		return err
 	}
-	if program, err = p.lookPath(); err != nil {
-		return "", err
+	if p.program, err = p.lookPath(); err != nil {
+		return err
 	}
 	if err := p.label(); err != nil {
-		return "", err
+		return err
 	}
 	// All that is ours was opened close-on-exec; what the caller's caller left
 	// open was not.
-	return program, proto.Fail("close descriptors", "", unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC))
+	return proto.Fail("close descriptors", "", unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC))
 }
 
 // failedExec explains, from another thread: this one may be filtered to the
 // point where it cannot open a file, and has given up the right to read it.
 func (p *process) failedExec(program string, err error) error {
-	errno, ok := err.(syscall.Errno)
-	if !ok {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
 		return proto.Fail("exec", program, err)
 	}
 	said := make(chan string)

@@ -2,49 +2,46 @@ package guest
 
 import (
 	"os"
-	"runtime"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"peel/internal/users"
 	"peel/pkg/run/internal/proto"
+	"peel/pkg/run/internal/rawfork"
 )
 
 // JoinMain starts one more program in a running container. It does not return.
 //
 // This process itself never becomes visible there. One of its threads enters
 // the container's namespaces, takes the identity and the filter, and forks the
-// program straight out of that state: between the host's view and the image's
-// program there is no moment in which a hostile process of the container could
-// find peel, its memory or its descriptors under /proc.
+// program straight out of that state: see join.
 func JoinMain() {
 	hide()
 	var j proto.Join
 	if err := proto.ReadConfig(&j); err != nil {
 		die(proto.Fail("config", "", err))
 	}
-	type result struct {
-		pid, pidfd int
-		err        error
+	var p *process
+	var child *rawfork.Child
+	var pid int
+	err := rawfork.OnSpentThread(func() (err error) {
+		p, child, pid, err = join(&j)
+		return err
+	})
+	if err != nil {
+		die(err)
 	}
-	done := make(chan result)
-	go func() {
-		// Never unlocked: the thread is spent when the goroutine ends.
-		runtime.LockOSThread()
-		pid, pidfd, err := join(&j)
-		done <- result{pid, pidfd, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		die(r.err)
+	pidfd, err := child.Finish(pid)
+	if err != nil {
+		die(p.failedExec(p.program, err))
 	}
-	if err := proto.Send(proto.ReportFD, proto.Report{Stage: "forked", Pid: r.pid}, r.pidfd); err != nil {
+	child.Close()
+	if err := proto.Send(proto.ReportFD, proto.Report{Stage: "forked", Pid: pid}, int(pidfd.Fd())); err != nil {
 		os.Exit(125)
 	}
 	unix.Close(proto.ReportFD)
-	unix.Close(r.pidfd)
-	os.Exit(wait(r.pid))
+	pidfd.Close()
+	os.Exit(wait(pid))
 }
 
 // wait waits for the program and returns its exit code. It is this process that
@@ -67,52 +64,54 @@ func wait(pid int) int {
 	}
 }
 
-func join(j *proto.Join) (pid, pidfd int, err error) {
+// join forks the program out of the container. What the thread that calls it has
+// become, and the memory and the descriptors that the child has until its execve,
+// are no more than the container may have: one with CAP_SYS_PTRACE can look into
+// the child and take it over.
+func join(j *proto.Join) (p *process, child *rawfork.Child, pid int, err error) {
 	unix.CloseOnExec(proto.FirstFD)
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, -1, proto.Fail("open", "/proc", err)
+		return nil, nil, 0, proto.Fail("open", "/proc", err)
 	}
-	p := &process{spec: j.Process, proc: proc, filter: program(j.Filter)}
+	p = &process{spec: j.Process, proc: proc, filter: program(j.Filter)}
 	u := j.Process.User
 	p.user = users.User{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
 	// A mount namespace is not entered by a thread that shares its working
 	// directory with others.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return 0, -1, proto.Fail("unshare", "", err)
+		return nil, nil, 0, proto.Fail("unshare", "", err)
 	}
 	if err := unix.Setns(proto.FirstFD, j.Namespaces); err != nil {
-		return 0, -1, proto.Fail("join the container", "", err)
+		return nil, nil, 0, proto.Fail("join the container", "", err)
 	}
 	if j.Process.Terminal {
 		if err := p.openTerminal(); err != nil {
-			return 0, -1, err
+			return nil, nil, 0, err
 		}
 	}
 	if err := p.prepare(); err != nil {
-		return 0, -1, err
+		return nil, nil, 0, err
 	}
-	program, err := p.ready()
+	// Looked for with the rights of the process, by a thread that then gives up
+	// the right to prepare more.
+	if err := p.ready(); err != nil {
+		return nil, nil, 0, err
+	}
+	child, err = rawfork.New(p.program, j.Process.Args, &rawfork.Attr{
+		Files: []uintptr{0, 1, 2}, Env: p.env(), Setsid: true, Ctty: p.pty.terminal != 0,
+	})
 	if err != nil {
-		return 0, -1, err
+		return nil, nil, 0, proto.Fail("exec", p.program, err)
+	}
+	if err := child.Isolate(); err != nil {
+		return nil, nil, 0, proto.Fail("exec", p.program, err)
 	}
 	if err := p.confine(); err != nil {
-		return 0, -1, err
+		return nil, nil, 0, err
 	}
-	attr := &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2},
-		Env:   p.env(),
-		Sys: &syscall.SysProcAttr{
-			Setsid:  true,
-			Setctty: p.pty.terminal != 0,
-			PidFD:   &pidfd,
-		},
-	}
-	pid, err = syscall.ForkExec(program, j.Process.Args, attr)
-	if err != nil {
-		return 0, -1, p.failedExec(program, err)
-	}
-	return pid, pidfd, nil
+	pid, err = child.Fork()
+	return p, child, pid, proto.Fail("exec", p.program, err)
 }
 
 // openTerminal makes a terminal in the container's devpts and hands the

@@ -24,6 +24,8 @@ type process struct {
 	pty    pty
 	proc   int     // a trusted procfs
 	root   rootDir // "/", open until execve
+	// program is what Args[0] names, once it has been looked for.
+	program string
 }
 
 // process looks the user up while the root is still under our hands.

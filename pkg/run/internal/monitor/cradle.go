@@ -64,7 +64,7 @@ func (c *cradle) start(role string, s Streams, p *pipes, extra []*os.File) (*Chi
 		clone = c.byHand
 	}
 	var child *Child
-	err = OnSpentThread(func() error {
+	err = rawfork.OnSpentThread(func() error {
 		for _, change := range c.thread {
 			if err := change(); err != nil {
 				return err
@@ -133,21 +133,4 @@ func mappings(list []specs.LinuxIDMapping) []syscall.SysProcIDMap {
 		out = append(out, syscall.SysProcIDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)})
 	}
 	return out
-}
-
-// OnSpentThread runs f on a thread that ends with it, so that what f changes of
-// the thread concerns nobody else. The main thread is the one that the Go runtime
-// cannot end: it would stay in the container's cgroups for good.
-func OnSpentThread(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // not unlocked, and so the thread ends
-		if unix.Gettid() == unix.Getpid() {
-			done <- OnSpentThread(f) // on another, as this one is taken
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }

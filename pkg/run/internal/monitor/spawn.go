@@ -158,9 +158,11 @@ func newTimeNS(offsets map[string]specs.LinuxTimeOffset) error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return proto.Fail("time namespace", "", err)
 	}
+	// Threads have this file too, but only under their number in /proc itself.
+	file := fmt.Sprintf("/proc/%d/timens_offsets", unix.Gettid())
 	for clock, o := range offsets {
 		line := fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs)
-		if err := os.WriteFile("/proc/thread-self/timens_offsets", []byte(line), 0); err != nil {
+		if err := os.WriteFile(file, []byte(line), 0); err != nil {
 			return proto.Fail("time namespace", clock, errors.Unwrap(err))
 		}
 	}

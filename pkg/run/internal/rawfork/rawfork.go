@@ -1,18 +1,22 @@
 // Package rawfork starts programs in ways that os/exec cannot: out of a child
 // that enters a user namespace, or that waits until its new one has been given
-// its ids.
+// its ids, or that shares nothing with this process.
 //
 // setns(2) refuses a user namespace to a process with more than one thread, and a
 // Go program always has more. A child right after clone has one, and until its
 // execve it is a copy of this process in which nothing of the Go runtime may be
 // used: no allocation, no lock, no growing of the stack, nothing but system
 // calls. All that the child needs is prepared before.
+//
+// It is a copy, and not a vfork that borrows our memory as os/exec makes it: who
+// may trace the child, once it is in a container, could write to ours.
 package rawfork
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -38,6 +42,8 @@ type Attr struct {
 	// Root makes the child root of its user namespace.
 	Root   bool
 	Setsid bool
+	// Ctty makes descriptor 0 the controlling terminal.
+	Ctty bool
 }
 
 // child is all that the child needs, in a form that it can use.
@@ -51,6 +57,7 @@ type child struct {
 	userNS uintptr
 	root   bool
 	setsid bool
+	ctty   bool
 	gate   uintptr // read until a byte comes; 0: no gate
 	report uintptr // where its errno goes
 }
@@ -58,78 +65,170 @@ type child struct {
 // lowest is above all numbers that Files become.
 const lowest = 64
 
-// Start starts the program at path and returns its pid and a pidfd of it. It is
-// called on the thread whose cgroups and namespaces the child shall have.
-func Start(path string, argv []string, a *Attr) (pid int, pidfd *os.File, err error) {
-	c := child{flags: a.Flags, cgroup: uint64(a.Cgroup), userNS: uintptr(a.UserNS), root: a.Root, setsid: a.Setsid}
+// Child is a child that is prepared and can be forked, once.
+type Child struct {
+	child
+	prepare          func(pid int) error
+	dups             []int
+	reportR, reportW *os.File
+	gateR, gateW     *os.File
+}
+
+// New prepares a child that will execute path.
+func New(path string, argv []string, a *Attr) (*Child, error) {
+	c := &Child{prepare: a.Prepare, child: child{
+		flags: a.Flags, cgroup: uint64(a.Cgroup), userNS: uintptr(a.UserNS), root: a.Root, setsid: a.Setsid, ctty: a.Ctty,
+	}}
+	if err := c.strings(path, argv, a.Env); err != nil {
+		return nil, err
+	}
+	err := c.descriptors(a)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Child) strings(path string, argv, env []string) error {
+	var err error
 	if c.path, err = syscall.BytePtrFromString(path); err != nil {
-		return 0, nil, err
+		return err
 	}
 	args, err := syscall.SlicePtrFromStrings(argv)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	env, err := syscall.SlicePtrFromStrings(a.Env)
+	vars, err := syscall.SlicePtrFromStrings(env)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	c.argv, c.envp = &args[0], &env[0]
+	c.argv, c.envp = &args[0], &vars[0]
+	return nil
+}
+
+func (c *Child) descriptors(a *Attr) error {
 	for _, f := range a.Files {
 		fd, err := unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, lowest)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
-		defer unix.Close(fd)
+		c.dups = append(c.dups, fd)
 		c.files = append(c.files, uintptr(fd))
 	}
-	reportR, reportW, err := highPipe()
-	if err != nil {
-		return 0, nil, err
+	var err error
+	if c.reportR, c.reportW, err = highPipe(); err != nil {
+		return err
 	}
-	defer reportR.Close()
-	defer reportW.Close()
-	c.report = reportW.Fd()
-	var gate *os.File
-	if a.Prepare != nil {
-		r, w, err := highPipe()
-		if err != nil {
-			return 0, nil, err
-		}
-		defer r.Close()
-		defer w.Close()
-		c.gate, gate = r.Fd(), w
+	c.report = c.reportW.Fd()
+	if a.Prepare == nil {
+		return nil
 	}
+	if c.gateR, c.gateW, err = highPipe(); err != nil {
+		return err
+	}
+	c.gate = c.gateR.Fd()
+	return nil
+}
 
+// Close lets go of what the child was prepared with.
+func (c *Child) Close() {
+	for _, fd := range c.dups {
+		unix.Close(fd)
+	}
+	c.dups = nil
+	for _, f := range []*os.File{c.reportR, c.reportW, c.gateR, c.gateW} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Isolate gives the calling thread a table of descriptors of its own, in which
+// there is nothing from number 3 on but what the child needs until its execve.
+// The thread is locked to its goroutine and good for nothing after that but Fork.
+func (c *Child) Isolate() error {
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	keep := append(slices.Clone(c.dups), int(c.report))
+	if c.gate != 0 {
+		keep = append(keep, int(c.gate))
+	}
+	slices.Sort(keep)
+	from := 3
+	for _, fd := range append(keep, -1) {
+		to := uint(fd) - 1
+		if fd < 0 {
+			to = ^uint(0)
+		}
+		if uint(from) <= to {
+			if err := unix.CloseRange(uint(from), to, 0); err != nil {
+				return os.NewSyscallError("close_range", err)
+			}
+		}
+		from = fd + 1
+	}
+	return nil
+}
+
+// Fork forks the child. It is called on the thread whose cgroups, namespaces,
+// credentials and filter the child shall have, and makes no other system call
+// than clone. Descriptors of the child are not closed by it: Finish and Close.
+func (c *Child) Fork() (pid int, err error) {
 	// No other fork of this process may copy the descriptors meanwhile.
 	syscall.ForkLock.Lock()
-	n, fd, errno := fork(&c)
+	pid, errno := fork(&c.child)
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
-		return 0, nil, os.NewSyscallError("clone3", errno)
+		return 0, os.NewSyscallError("clone", errno)
 	}
-	pidfd = os.NewFile(uintptr(fd), "pidfd")
-	reportW.Close()
-	if gate != nil {
-		if err = a.Prepare(n); err == nil {
-			_, err = gate.Write([]byte{1})
+	return pid, nil
+}
+
+// Finish waits, on any thread, until the child has become its program. After an
+// error the child has been waited for.
+func (c *Child) Finish(pid int) (pidfd *os.File, err error) {
+	// Our child, and not waited for: the number is its own.
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	c.reportW.Close()
+	if c.gateW != nil {
+		if err = c.prepare(pid); err == nil {
+			_, err = c.gateW.Write([]byte{1})
 		}
-		gate.Close() // without a byte the child ends
+		c.gateW.Close() // without a byte the child ends
 	}
 	if err == nil {
-		err = readErrno(reportR)
+		err = readErrno(c.reportR)
 	}
 	if err != nil {
 		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		unix.Close(fd)
 		var ws unix.WaitStatus
 		for {
-			if _, werr := unix.Wait4(n, &ws, 0, nil); werr != unix.EINTR {
-				break
+			if _, werr := unix.Wait4(pid, &ws, 0, nil); werr != unix.EINTR {
+				return nil, err
 			}
 		}
-		pidfd.Close()
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// Start does all of it.
+func Start(path string, argv []string, a *Attr) (pid int, pidfd *os.File, err error) {
+	c, err := New(path, argv, a)
+	if err != nil {
 		return 0, nil, err
 	}
-	return n, pidfd, nil
+	defer c.Close()
+	if pid, err = c.Fork(); err != nil {
+		return 0, nil, err
+	}
+	pidfd, err = c.Finish(pid)
+	return pid, pidfd, err
 }
 
 // highPipe makes a pipe clear of the numbers that Files become.
@@ -149,8 +248,8 @@ func highPipe() (r, w *os.File, err error) {
 	return os.NewFile(uintptr(up[0]), "pipe"), os.NewFile(uintptr(up[1]), "pipe"), nil
 }
 
-// step names what the child was doing when it failed.
-var steps = [...]string{"execve", "wait for the id maps", "enter the user namespace", "become root of the user namespace", "new session", "dup3"}
+// steps name what the child was doing when it failed.
+var steps = [...]string{"execve", "wait for the id maps", "enter the user namespace", "become root of the user namespace", "new session", "dup3", "controlling terminal"}
 
 const (
 	stepExec = iota
@@ -159,6 +258,7 @@ const (
 	stepRoot
 	stepSession
 	stepDup
+	stepTerminal
 )
 
 // readErrno waits for the child's execve: it closes the pipe, or what went wrong
@@ -193,22 +293,25 @@ type cloneArgs struct {
 //
 //go:norace
 //go:noinline
-func fork(c *child) (pid, pidfd int, errno syscall.Errno) {
-	var fd int32
-	args := cloneArgs{flags: c.flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&fd))), exitSignal: uint64(unix.SIGCHLD)}
-	if c.cgroup != 0 {
-		args.flags, args.cgroup = args.flags|unix.CLONE_INTO_CGROUP, c.cgroup
-	}
+func fork(c *child) (pid int, errno syscall.Errno) {
+	args := cloneArgs{flags: c.flags | unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: c.cgroup}
 	// Signals are blocked from here on, so that no handler of ours runs in the
 	// child.
 	runtimeBeforeFork()
-	r, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+	var r uintptr
+	if c.cgroup != 0 {
+		r, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+	} else {
+		// Not clone3, which docker's profile refuses: its flags lie in memory,
+		// where a filter cannot look.
+		r, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(c.flags)|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	}
 	if errno != 0 || r != 0 {
 		runtimeAfterFork()
-		return int(r), int(fd), errno
+		return int(r), errno
 	}
 	inChild(c)
-	return 0, 0, 0
+	return 0, 0
 }
 
 // inChild is the child until its execve.
@@ -255,6 +358,12 @@ func inChild(c *child) {
 	step = stepDup
 	for i := 0; i < len(c.files); i++ {
 		if _, _, errno = syscall.RawSyscall(unix.SYS_DUP3, c.files[i], uintptr(i), 0); errno != 0 {
+			goto failed
+		}
+	}
+	if c.ctty {
+		step = stepTerminal
+		if _, _, errno = syscall.RawSyscall(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0); errno != 0 {
 			goto failed
 		}
 	}

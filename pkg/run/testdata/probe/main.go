@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -152,6 +153,47 @@ func main() {
 		}
 		f.Close()
 		fmt.Println(to, "controls")
+	case "hunt": // for programs that are not this one, until SIGTERM
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		fmt.Println("ready")
+		seen := map[string]bool{}
+		for {
+			select {
+			case <-c:
+				fmt.Println("done", len(seen) > 0)
+				return
+			default:
+			}
+			list, _ := os.ReadDir("/proc")
+			for _, e := range list {
+				exe := "/proc/" + e.Name() + "/exe"
+				to, err := os.Readlink(exe)
+				if err != nil {
+					continue
+				}
+				seen[e.Name()] = true
+				if to == "/bin/probe" {
+					continue
+				}
+				if f, err := os.OpenFile(exe, os.O_WRONLY, 0); err == nil {
+					fmt.Println("writable", to)
+					f.Close()
+				}
+				look(e.Name())
+			}
+		}
+	case "dial": // itself, over its interfaces
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			fail(err)
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			fail(err)
+		}
+		c.Close()
+		fmt.Println(strings.Join(interfaces(), " ") + ": connected")
 	case "ids": // real, effective, saved and file system ids; groups
 		b, _ := os.ReadFile("/proc/self/status")
 		var ids []string
@@ -173,6 +215,31 @@ func main() {
 		try("setns", errno)
 	default:
 		fail(errors.New("unknown verb " + verb))
+	}
+}
+
+// look prints what another process has that this one has not.
+func look(pid string) {
+	caps := func(pid string) string {
+		b, _ := os.ReadFile("/proc/" + pid + "/status")
+		_, after, _ := strings.Cut(string(b), "CapPrm:")
+		line, _, _ := strings.Cut(after, "\n")
+		return strings.TrimSpace(line)
+	}
+	found := []string{"found"}
+	if c := caps(pid); c != "" && c != caps("self") {
+		found = append(found, "capabilities "+c)
+	}
+	fds, _ := os.ReadDir("/proc/" + pid + "/fd")
+	for _, fd := range fds {
+		to, err := os.Readlink("/proc/" + pid + "/fd/" + fd.Name())
+		if err == nil && !strings.HasPrefix(to, "pipe:") && to != "/dev/null" {
+			found = append(found, "descriptor "+to)
+		}
+	}
+	// What it has opened as its program is its own.
+	if to, err := os.Readlink("/proc/" + pid + "/exe"); err == nil && to != "/bin/probe" {
+		fmt.Println(strings.Join(found, "\n"))
 	}
 }
 
