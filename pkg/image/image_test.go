@@ -117,30 +117,33 @@ func layersOf(t testing.TB) [][]byte {
 		tarOf(t, file("bin/tool", "a tool"), file("etc/.wh.shadow", ""), file("usr/share/doc/package-7/.wh..wh..opq", ""), file("usr/share/doc/package-7/new", "x"),
 			entry{Header: tar.Header{Name: "etc/passwd-", Typeflag: tar.TypeLink, Linkname: "etc/passwd"}}),
 		append(open[:len(open)-1024], sparseTar(t)...), // in place of the two zero blocks at its end
+		tarOf(t, file("short", strings.Repeat("no padding behind it ", 100)))[:512+2100],
 	}
 }
 
-// sparseTar is a file with holes as GNU tar packs it. Its data is at no block's
-// start.
+// sparseTar is two files with holes as GNU tar packs them. Their data is at no
+// block's start.
 func sparseTar(t testing.TB) []byte {
 	t.Helper()
 	if _, err := exec.LookPath("tar"); err != nil {
 		t.Skip("SKIPPED: needs GNU tar")
 	}
 	dir := t.TempDir()
-	f, err := os.Create(dir + "/sparse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for off, s := range map[int64]string{0: "start", 1 << 20: "middle", 3<<20 + 100: "near the end"} {
-		if _, err := f.WriteAt([]byte(s), off); err != nil {
+	for n, name := range []string{"sparse", "sparse2"} {
+		f, err := os.Create(dir + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for off, s := range map[int64]string{0: "start", 1 << 20: "middle", 3<<20 + 100: "near the end"} {
+			if _, err := f.WriteAt([]byte(s+name), off+int64(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(f.Truncate(4<<20+333), f.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(f.Truncate(4<<20+333), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("tar", "-C", dir, "-c", "--format=posix", "--sparse", "--owner=0", "--group=0", "--mtime=@77", "sparse").Output()
+	out, err := exec.Command("tar", "-C", dir, "-c", "--format=posix", "--sparse", "--owner=0", "--group=0", "--mtime=@77", "sparse", "sparse2").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"peel/pkg/image/merge"
 	"peel/pkg/layers"
 	"peel/pkg/layers/changeset"
+	tarreader "peel/pkg/layers/tar"
 	"peel/pkg/store"
 )
 
@@ -80,6 +82,36 @@ func TestBytesBehindTheArchiveCountToo(t *testing.T) {
 	if !errors.As(err, &limit) || limit.Limit != 5000 {
 		t.Error(err)
 	}
+}
+
+func TestScanningPassesOverBodies(t *testing.T) {
+	tarball := tarOf(t, file("a", strings.Repeat("x", 10<<20)), file("b", strings.Repeat("y", 5<<20)), file("c", "z"))
+	counted := &counter{r: bytes.NewReader(tarball)}
+	s := &scanner{f: counted, size: int64(len(tarball))}
+	s.Reader = tarreader.NewReader(s.source(), tarreader.Limits{})
+	for n := range 4 {
+		h, err := s.Next()
+		if n == 3 && err == io.EOF {
+			break
+		}
+		if err != nil || string(h.Name) != string("abc"[n]) {
+			t.Fatal(h, err)
+		}
+	}
+	if counted.n > 4*scanBytes {
+		t.Errorf("read %d bytes", counted.n)
+	}
+}
+
+type counter struct {
+	r io.ReaderAt
+	n int
+}
+
+func (c *counter) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.r.ReadAt(p, off)
+	c.n += n
+	return n, err
 }
 
 func TestKernelsThatMayTry(t *testing.T) {

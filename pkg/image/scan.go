@@ -26,7 +26,7 @@ func (f *fetcher) scan(ctx context.Context, i int, ready *files) (*merge.Layer, 
 // scanner reads a tar's headers and passes over its bodies.
 type scanner struct {
 	*tar.Reader
-	f    *os.File
+	f    io.ReaderAt
 	size int64
 	pos  int64 // where the next chunk begins
 	skip int64 // before it, nothing is needed

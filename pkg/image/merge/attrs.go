@@ -141,7 +141,7 @@ func settable(mode uint32, x erofs.Xattr) (erofs.Xattr, error) {
 		return settableACL(mode, x)
 	case space != "user" && space != "trusted" && space != "security":
 		return x, unix.ENOTSUP
-	case rest == "":
+	case rest == "", strings.IndexByte(x.Name, 0) >= 0:
 		return x, unix.EINVAL
 	case space == "user" && typ != typeRegular && typ != typeDir:
 		return x, unix.EPERM

@@ -108,8 +108,8 @@ func (l *Layer) mkdir(parent *dir, base string, i *erofs.Inode) (*dir, error) {
 		return nil, err
 	}
 	_, replaces := parent.names[base]
-	if _, waits := l.linkedTo[parent.join(base)]; waits && len(l.linkedTo) > 0 {
-		replaces = true
+	if len(l.linkedTo) > 0 && !replaces {
+		_, replaces = l.linkedTo[parent.join(base)]
 	}
 	if replaces {
 		// An earlier entry of this layer, not a directory, has hidden what lower
