@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"peel/cmd/peel":                 {"*"},
 	"peel/bench/peers":              {"peel/e2e/*"},
 	"peel/bench/inflate":            {"peel/pkg/layers/*"},
-	"peel/bench/prepare":            {"peel/e2e/layout", "peel/pkg/store", "peel/pkg/image", "peel/pkg/unpack"},
+	"peel/bench/prepare":            {"peel/e2e/layout", "peel/pkg/*"},
 	"peel/pkg/progress":             {},
 	"peel/pkg/store":                {},
 	"peel/pkg/registry":             {"peel/pkg/store", "peel/pkg/progress"},
