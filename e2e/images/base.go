@@ -45,7 +45,11 @@ func (c *Cache) base(ctx context.Context) (string, error) {
 		if err := writeKeyring(keyring); err != nil {
 			return err
 		}
-		if err := apart(ctx, "/", "debootstrap", "--variant=minbase", "--keyring="+keyring, suite, tmp, c.mirror()); err != nil {
+		args := []string{"--variant=minbase", "--keyring=" + keyring, suite, tmp}
+		if c.Mirror != "" {
+			args = append(args, c.Mirror)
+		}
+		if err := apart(ctx, "/", "debootstrap", args...); err != nil {
 			return err
 		}
 		r := &rootfs{dir: tmp}

@@ -35,14 +35,11 @@ import (
 //go:embed *.go
 var sources embed.FS
 
-// DefaultMirror is where the packages come from, unless Cache says otherwise.
-const DefaultMirror = "http://deb.debian.org/debian"
-
 // Cache is a directory of finished images. Its zero value is not useful: use
 // FromEnv, or name a Dir.
 type Cache struct {
 	Dir    string
-	Mirror string    // DefaultMirror, if empty
+	Mirror string    // where the packages come from; debootstrap's own choice, if empty
 	Log    io.Writer // a line when an image is begun and when it is done; nil is silent
 }
 
@@ -177,15 +174,8 @@ func (c *Cache) key() string {
 			}
 		}
 	}
-	fmt.Fprintln(h, c.mirror(), runtime.GOARCH)
+	fmt.Fprintln(h, c.Mirror, runtime.GOARCH)
 	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
-func (c *Cache) mirror() string {
-	if c.Mirror == "" {
-		return DefaultMirror
-	}
-	return c.Mirror
 }
 
 func (c *Cache) logf(format string, args ...any) {
