@@ -41,10 +41,12 @@ func (a *app) each(names []string, do func(*run.Container) error) error {
 	for _, name := range names {
 		c, err := rt.Get(name)
 		if err == nil {
-			err = do(c)
+			if err = do(c); err != nil {
+				err = fmt.Errorf("%s: %w", name, err) // Get has named it
+			}
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+			failed = append(failed, err)
 			continue
 		}
 		fmt.Fprintln(a.stdout, name)
