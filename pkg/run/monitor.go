@@ -55,6 +55,13 @@ func monitorMain() {
 	var cfg monitorConfig
 	err := proto.ReadConfig(&cfg)
 	if err == nil {
+		handed := proto.FirstFD
+		if cfg.Tree {
+			handed++
+		}
+		err = proto.CloseInherited(handed)
+	}
+	if err == nil {
 		rt := &Runtime{data: cfg.Data, run: cfg.Run}
 		var c *Container
 		if c, err = rt.load(cfg.ID); err == nil {

@@ -21,6 +21,9 @@ func JoinMain() {
 	if err := proto.ReadConfig(&j); err != nil {
 		die(proto.Fail("config", "", err))
 	}
+	if err := proto.CloseInherited(proto.FirstFD + 1); err != nil {
+		die(proto.Fail("close descriptors", "", err))
+	}
 	var p *process
 	var child *rawfork.Child
 	var pid int
@@ -84,6 +87,11 @@ func join(j *proto.Join) (p *process, child *rawfork.Child, pid int, err error) 
 	}
 	if err := unix.Setns(proto.FirstFD, j.Namespaces); err != nil {
 		return nil, nil, 0, proto.Fail("join the container", "", err)
+	}
+	// One of its own, as the first process has. It has no name: by a name that it
+	// guesses another container could have it join a keyring that it made.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EPERM {
+		return nil, nil, 0, proto.Fail("session keyring", "", err)
 	}
 	if j.Process.Terminal {
 		if err := p.openTerminal(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -152,6 +153,31 @@ func ReadConfig(v any) error {
 		return io.ErrUnexpectedEOF // the parent is gone
 	}
 	return json.Unmarshal(b, v)
+}
+
+// CloseInherited closes the descriptors from first on that were open before this
+// program began: those that the caller's own caller had left open. A child that
+// stays would keep his lock held and his pipe from ending. What this program has
+// opened itself is close-on-exec, and so is told apart.
+func CloseInherited(first int) error {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd < first {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
 }
 
 // Send writes a report, with descriptors, to the report socket.
