@@ -13,7 +13,7 @@ func write(w io.Writer, l *layout) (int64, error) {
 	if err := l.arrange(); err != nil {
 		return 0, err
 	}
-	o := &out{w: w, blockSize: l.blockSize(), buf: make([]byte, 0, outSize)}
+	o := &out{w: w, blockSize: l.blockSize(), signed: l.signed(), buf: make([]byte, 0, outSize)}
 	if err := l.writeTo(o); err != nil {
 		return o.written, err
 	}
@@ -152,6 +152,7 @@ func (l *layout) copy(o *out, i *Inode, off, n int64) error {
 type out struct {
 	w         io.Writer
 	blockSize int64
+	signed    bool
 	buf       []byte
 	written   int64
 }
@@ -181,8 +182,8 @@ func (o *out) room() error {
 
 // flush writes what is collected.
 func (o *out) flush() error {
-	if o.written == 0 {
-		sign(o.buf[:alignUp(superOffset+1, o.blockSize)])
+	if o.written == 0 && o.signed {
+		sign(o.buf[:o.blockSize])
 	}
 	n, err := o.w.Write(o.buf)
 	o.written += int64(n)
