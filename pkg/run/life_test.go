@@ -1,6 +1,9 @@
 package run
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestExitCodeIsTheProgramsOwn(t *testing.T) {
 	needRoot(t)
@@ -22,5 +25,23 @@ func TestExitCodeIsTheProgramsOwn(t *testing.T) {
 				t.Errorf("got %+v, want code %d and output %q", r, c.code, c.stdout)
 			}
 		})
+	}
+}
+
+// Our own programs have more threads than the container may have processes.
+func TestASingleProcessIsEnough(t *testing.T) {
+	needRoot(t)
+	rt := newRuntime(t)
+	root := newRootfs(t, map[string]string{"bin/text": "not a program\n"})
+	for range 5 {
+		one := Wishes{Limits: Limits{Pids: 1}}
+		s := probeSpec(t)
+		if err := one.Apply(s); err != nil {
+			t.Fatal(err)
+		}
+		s.Process.Args = []string{"/bin/text"}
+		if r := runOnce(t, rt, root, s, CreateOptions{}); ExitCode(r.err) != 126 || !strings.Contains(r.err.Error(), "without a #! line") {
+			t.Errorf("%+v: %v", r, r.err)
+		}
 	}
 }

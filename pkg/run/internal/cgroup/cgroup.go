@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // how device rules reach v1 files and v2 programs
@@ -112,12 +113,51 @@ func (g *Group) BirthDir() (*os.File, error) {
 	return f, nil
 }
 
-// Limit sets the limits.
+// Limit sets the limits, but for that of processes: see LimitPids.
 func (g *Group) Limit() error {
 	if g == nil {
 		return nil
 	}
-	if err := g.manager.Set(g.config.Resources); err != nil {
+	r := *g.config.Resources
+	r.PidsLimit = nil
+	if err := g.manager.Set(&r); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
+}
+
+// LimitPids limits the number of processes. It comes last: until its execve the
+// guest is a Go program, and has more threads than a container may be allowed.
+func (g *Group) LimitPids() error {
+	if g == nil || g.config.Resources.PidsLimit == nil {
+		return nil
+	}
+	limit := "max"
+	if n := *g.config.Resources.PidsLimit; n > 0 {
+		limit = strconv.FormatInt(n, 10)
+	}
+	return g.setPids(limit)
+}
+
+// FreePids takes the limit on processes back, for a guest that could not become
+// the program and has to say so.
+func (g *Group) FreePids() error {
+	if g == nil || g.config.Resources.PidsLimit == nil {
+		return nil
+	}
+	return g.setPids("max")
+}
+
+func (g *Group) setPids(limit string) error {
+	paths := g.Paths()
+	dir, ok := paths["pids"]
+	if !ok {
+		dir, ok = paths[""]
+	}
+	if !ok {
+		return errors.New("cgroup: no controller to limit the number of processes")
+	}
+	if err := cgroups.WriteFile(dir, "pids.max", limit); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
 	return nil

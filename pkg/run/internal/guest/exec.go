@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -17,6 +18,7 @@ func (p *process) exec(ready func() error) error {
 	if err := p.ready(); err != nil {
 		return err
 	}
+	p.explain = newExplainer(p)
 	if err := ready(); err != nil {
 		return proto.Fail("report", "", err)
 	}
@@ -42,16 +44,43 @@ func (p *process) ready() (err error) {
 	return proto.Fail("close descriptors", "", unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC))
 }
 
-// failedExec explains, from another thread: this one may be filtered to the
-// point where it cannot open a file, and has given up the right to read it.
+// failedExec explains why the kernel would not execute the program.
 func (p *process) failedExec(program string, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return proto.Fail("exec", program, err)
 	}
-	said := make(chan string)
-	go func() { said <- p.why(program, errno) }()
-	return &proto.Failure{Stage: "exec", Path: program, Errno: errno, Text: <-said}
+	f := &proto.Failure{Stage: "exec", Path: program, Errno: errno}
+	if p.explain != nil {
+		// The runtime may want threads to wake another one.
+		_ = proto.Ask(proto.ReportFD, "free")
+		f.Text = p.explain(program, errno)
+	} else {
+		f.Text = p.why(program, errno)
+	}
+	return f
+}
+
+// newExplainer prepares another thread to explain: this one may soon be filtered
+// to the point where it cannot open a file, will have given up the right to read
+// it, and may not be allowed to start a thread.
+func newExplainer(p *process) func(program string, errno syscall.Errno) string {
+	type question struct {
+		program string
+		errno   syscall.Errno
+	}
+	asked, said := make(chan question), make(chan string)
+	go func() {
+		runtime.LockOSThread()
+		said <- "" // the thread is there
+		q := <-asked
+		said <- p.why(q.program, q.errno)
+	}()
+	<-said
+	return func(program string, errno syscall.Errno) string {
+		asked <- question{program, errno}
+		return <-said
+	}
 }
 
 // env is the environment of the process, with a home where none was given.

@@ -106,7 +106,7 @@ func (g *guest) run() error {
 		return proto.Fail("controlling terminal", "", err)
 	}
 	return p.exec(func() error {
-		return proto.Send(proto.ReportFD, proto.Report{Stage: "exec"})
+		return proto.Ask(proto.ReportFD, "exec")
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -26,6 +27,8 @@ type process struct {
 	root   rootDir // "/", open until execve
 	// program is what Args[0] names, once it has been looked for.
 	program string
+	// explain answers for why on another thread; nil: this one can.
+	explain func(program string, errno syscall.Errno) string
 }
 
 // process looks the user up while the root is still under our hands.

@@ -31,7 +31,7 @@ func Detach(config any, tree *os.File) error {
 	err = pipes.send(config)
 	var r proto.Report
 	if err == nil {
-		r, err = pipes.follow(c)
+		r, err = pipes.follow(c, nil)
 	}
 	if err != nil {
 		_, werr := c.Wait() // it has said why and ends
@@ -59,7 +59,7 @@ func RemoveTree(path string) error {
 	}
 	defer c.Close()
 	if err = pipes.send(path); err == nil {
-		_, err = pipes.follow(c)
+		_, err = pipes.follow(c, nil)
 	}
 	_, werr := c.Wait()
 	return errors.Join(err, werr)

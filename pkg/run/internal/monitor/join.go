@@ -39,7 +39,7 @@ func (j *Joiner) Start() (*Child, error) {
 	err = pipes.send(&j.Join)
 	var r proto.Report
 	if err == nil {
-		r, err = pipes.follow(c)
+		r, err = pipes.follow(c, nil)
 	}
 	if err == nil && r.Stage != "forked" {
 		err = errors.New("the joiner ended before the program began")

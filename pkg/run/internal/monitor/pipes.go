@@ -63,16 +63,17 @@ func (p *pipes) send(v any) error {
 	return err
 }
 
-// follow reads reports until the child's end is closed, and returns the last.
-func (p *pipes) follow(c *Child) (proto.Report, error) {
-	var last proto.Report
+// follow reads reports until the child's end is closed, and returns the last. A
+// child that reports a stage in answers waits until that has been called.
+func (p *pipes) follow(c *Child, answers map[string]func() error) (proto.Report, error) {
+	var latest proto.Report
 	for {
 		r, fds, err := proto.Receive(int(p.reportW.Fd()))
 		if err == io.EOF {
-			return last, nil
+			return latest, nil
 		}
 		if err != nil {
-			return last, err
+			return latest, err
 		}
 		for i, fd := range fds {
 			switch {
@@ -88,6 +89,15 @@ func (p *pipes) follow(c *Child) (proto.Report, error) {
 		if r.Stage == "failed" && r.Failure != nil {
 			return r, r.Failure
 		}
-		last = r
+		if answer, ok := answers[r.Stage]; ok {
+			if err := answer(); err != nil {
+				return r, err
+			}
+			// One that was killed meanwhile shows in its end.
+			if err := proto.Proceed(int(p.reportW.Fd())); err != nil && !errors.Is(err, unix.EPIPE) {
+				return r, err
+			}
+		}
+		latest = r
 	}
 }

@@ -102,7 +102,7 @@ func (l *Launch) instruct(c *Child, pipes *pipes) error {
 	if err := pipes.send(&l.Guest); err != nil {
 		return err
 	}
-	r, err := pipes.follow(c)
+	r, err := pipes.follow(c, map[string]func() error{"exec": l.Group.LimitPids, "free": l.Group.FreePids})
 	if err == nil && r.Stage != "exec" {
 		err = errors.New("the container's first process ended before its program began")
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -84,7 +85,8 @@ type Filter struct {
 // Report is what a child says.
 type Report struct {
 	// Stage "pty" carries a terminal's controlling end as a descriptor; "exec"
-	// is the last word before execve; "forked" carries Pid and a pidfd of the
+	// is the last word before execve, after which the guest waits in Ask; "free" asks
+	// for limits to be lifted; "forked" carries Pid and a pidfd of the
 	// program; "failed" Failure.
 	Stage   string   `json:"stage"`
 	Pid     int      `json:"pid,omitempty"`
@@ -191,6 +193,36 @@ func Send(fd int, r Report, fds ...int) error {
 		rights = unix.UnixRights(fds...)
 	}
 	return unix.Sendmsg(fd, b, rights, nil, unix.MSG_NOSIGNAL)
+}
+
+// Ask reports a stage and waits for the parent's Proceed.
+func Ask(fd int, stage string) error {
+	if err := Send(fd, Report{Stage: stage}); err != nil {
+		return err
+	}
+	return await(fd)
+}
+
+// Proceed lets a child go on that waits in Ask.
+func Proceed(fd int) error { return unix.Sendmsg(fd, []byte{1}, nil, nil, unix.MSG_NOSIGNAL) }
+
+// await is one system call of which the Go
+// runtime does not know: it would want another thread meanwhile, which there may
+// be no room for.
+func await(fd int) error {
+	var b [1]byte
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), 1)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return errno
+		case n == 0:
+			return io.ErrUnexpectedEOF // the parent is gone
+		}
+		return nil
+	}
 }
 
 // maxReport is far above any report: a Failure with two long paths.
