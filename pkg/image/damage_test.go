@@ -140,6 +140,25 @@ func TestWhatIsDamagedIsMadeAgain(t *testing.T) {
 			}
 			return errors.Join(err, f.Close(), dropErr)
 		}},
+		{"a bit of a sparse file has flipped, and somebody looks", func(c *Cache, p *Prepared, img *store.Image) error {
+			f, err := os.OpenFile(p.Devices[4], os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("M"), 1<<20) // of the word "middle"
+			dropped, dropErr := c.DropDamaged(context.Background(), img)
+			if len(dropped) != 1 || dropped[0] != img.Config.RootFS.DiffIDs[2] {
+				err = fmt.Errorf("dropped %v", dropped)
+			}
+			return errors.Join(err, f.Close(), dropErr)
+		}},
+		{"nothing, and somebody looks", func(c *Cache, p *Prepared, img *store.Image) error {
+			dropped, err := c.DropDamaged(context.Background(), img)
+			if len(dropped) > 0 {
+				return fmt.Errorf("dropped %v", dropped)
+			}
+			return err
+		}},
 		{"somebody was killed while fetching", func(c *Cache, p *Prepared, img *store.Image) error {
 			dir := c.ingestDir(img.Config.RootFS.DiffIDs[0])
 			return errors.Join(os.RemoveAll(c.layerDir(img.Config.RootFS.DiffIDs[0])), os.Mkdir(dir, 0o700),

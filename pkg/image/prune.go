@@ -10,6 +10,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/image/merge"
+	"peel/pkg/layers/changeset"
+	"peel/pkg/layers/tar"
 	"peel/pkg/store"
 )
 
@@ -119,5 +122,24 @@ func (c *Cache) intact(ctx context.Context, diffID digest.Digest) (bool, error) 
 	defer f.Close()
 	v := diffID.Verifier()
 	_, err = io.CopyBuffer(v, io.NewSectionReader(&cancellable{ctx, f}, 0, l.tarSize), make([]byte, 256<<10))
-	return v.Verified(), err
+	if err != nil || !v.Verified() {
+		return false, err
+	}
+	if l.sparseSize == 0 {
+		return true, nil
+	}
+	sparse, err := os.Open(l.sparse)
+	if err != nil {
+		return false, err
+	}
+	defer sparse.Close()
+	s := &scanner{f: f, size: l.tarSize, compare: sparse}
+	s.Reader = tar.NewReader(s.source(), tar.Limits{})
+	defer s.Close()
+	j := &merge.Job{Limits: changeset.Limits{}.WithDefaults(), Losses: &changeset.Losses{}}
+	_, err = merge.Read(ctx, j, s, 0, l.tarSize, s)
+	if errors.Is(err, errDiffers) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -32,21 +34,42 @@ type scanner struct {
 	skip int64 // before it, nothing is needed
 	end  int64 // of the file that holds sparse files
 	buf  []byte
+	// compare, unless nil, is the file that holds sparse files, to be compared.
+	compare io.ReaderAt
 }
+
+// errDiffers: a sparse file is not what the tar has.
+var errDiffers = errors.New("a file with holes differs")
 
 // Next is tar.Reader's, and notes that the entry's body is not needed.
 func (s *scanner) Next() (*tar.Header, error) {
 	h, err := s.Reader.Next()
-	if err == nil {
+	if err == nil && (s.compare == nil || !h.Sparse) {
 		s.skip = h.BodyOffset + wholeBlocks(merge.Stored(h))
 	}
 	return h, err
 }
 
 // Expand tells where a sparse file went when the layer was fetched.
-func (s *scanner) Expand(h *tar.Header, _ merge.Archive) (int64, error) {
+func (s *scanner) Expand(h *tar.Header, r merge.Archive) (int64, error) {
 	off := s.end
 	s.end += wholeBlocks(h.Size)
+	for s.compare != nil {
+		p, err := r.Piece()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		got := make([]byte, len(p.Bytes))
+		if _, err := s.compare.ReadAt(got, off+p.Off); err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		if !bytes.Equal(got, p.Bytes) {
+			return 0, errDiffers
+		}
+	}
 	return off, nil
 }
 
