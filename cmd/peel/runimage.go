@@ -26,21 +26,33 @@ const (
 
 // createFromImage makes a container of an image, which is pulled if need be.
 func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags, profile seccompChoice) (*run.Container, error) {
+	if f.form != formAuto && f.form != formImage && f.form != formFiles {
+		return nil, usageError{nil, fmt.Errorf("--store-form %q: want auto, image or files", f.form)}
+	}
 	req := imageRequest{name: name, when: f.when, quiet: true}
 	o := f.create
 	o.Image, o.User = name, "" // who the user is, imageSpec finds out
 	o.Files = networkFiles(f)
-	cache, err := a.imageCache(f.form)
-	if err != nil {
+	if f.form != formFiles {
+		c, err := a.createMounted(ctx, rt, req, command, f, profile, o)
+		var unsupported *image.UnsupportedError
+		if f.form == formImage || !errors.As(err, &unsupported) {
+			return c, err
+		}
+	}
+	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
+		return a.populate(ctx, dir, req, command, f, profile)
+	}
+	return rt.Create(ctx, run.Rootfs{}, nil, o)
+}
+
+// createMounted makes a container whose image is going to be mounted;
+// *image.UnsupportedError.
+func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageRequest, command []string, f runFlags, profile seccompChoice, o run.CreateOptions) (*run.Container, error) {
+	if err := image.Supported(); err != nil {
 		return nil, err
 	}
-	if cache == nil {
-		o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
-			return a.populate(ctx, dir, req, command, f, profile)
-		}
-		return rt.Create(ctx, run.Rootfs{}, nil, o)
-	}
-	img, prepared, err := a.prepare(ctx, cache, req, f.pullFlags)
+	img, prepared, err := a.prepare(ctx, req, f.pullFlags)
 	if err != nil {
 		return nil, err
 	}
@@ -59,28 +71,6 @@ func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string,
 	}
 	id := run.Image(image.IDOf(img))
 	return rt.Create(ctx, run.Rootfs{Image: &id}, spec, o)
-}
-
-// imageCache opens the cache of prepared images; nil where images are to be
-// unpacked.
-func (a *app) imageCache(form string) (*image.Cache, error) {
-	switch form {
-	case formFiles:
-		return nil, nil
-	case formImage, formAuto:
-	default:
-		return nil, usageError{nil, fmt.Errorf("--store-form %q: want auto, image or files", form)}
-	}
-	cache, err := a.openCache()
-	if err != nil {
-		return nil, err
-	}
-	err = cache.Check()
-	var unsupported *image.UnsupportedError
-	if form == formAuto && errors.As(err, &unsupported) {
-		return nil, nil
-	}
-	return cache, err
 }
 
 // openCache opens the cache of prepared images, which is beside the store.
@@ -107,12 +97,21 @@ func (a *app) openImage(i run.Image) (*os.File, error) {
 }
 
 // prepare makes an image ready to be mounted. The Prepared is the caller's to close.
-func (a *app) prepare(ctx context.Context, cache *image.Cache, req imageRequest, f pullFlags) (*store.Image, *image.Prepared, error) {
+func (a *app) prepare(ctx context.Context, req imageRequest, f pullFlags) (*store.Image, *image.Prepared, error) {
+	cache, err := a.openCache()
+	if err != nil {
+		return nil, nil, err
+	}
 	var ready *image.Prepared
 	var of *store.Image
-	err := a.useImage(ctx, req, f, func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) (err error) {
+	err = a.useImage(ctx, req, f, func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) (err error) {
 		of = img
-		ready, err = cache.Prepare(ctx, blobs, img, image.Options{Jobs: f.jobs, Progress: report})
+		if ready, err = cache.Find(image.IDOf(img)); !errors.Is(err, image.ErrNotFound) {
+			return err
+		}
+		if err = cache.Check(); err == nil {
+			ready, err = cache.Prepare(ctx, blobs, img, image.Options{Jobs: f.jobs, Progress: report})
+		}
 		return err
 	})
 	if err != nil && ready != nil {

@@ -17,8 +17,23 @@ type UnsupportedError struct{ Why string }
 
 func (e *UnsupportedError) Error() string { return "prepared images cannot be mounted: " + e.Why }
 
+// Supported tells whether this process may try to mount prepared images: nil, or an
+// *UnsupportedError. Where even that has no sense, the answer is there at once; what
+// depends on the cache's file system, only Check knows.
+func Supported() error {
+	if err := kernelCan(); err != nil {
+		return err
+	}
+	fd, err := openErofs()
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
 // Check tells whether this host can mount what the cache holds: nil, or an
-// *UnsupportedError. It tries, so the answer is right; ask once.
+// *UnsupportedError. It tries, so the answer is right, and takes its time: the
+// kernel lets nobody go on before a mount is gone everywhere.
 func (c *Cache) Check() error {
 	if err := kernelCan(); err != nil {
 		return err

@@ -35,13 +35,18 @@ func (p *Prepared) Tree() (*os.File, error) {
 	return mountFiles(p.Index, p.Devices)
 }
 
-func mountFiles(index string, devices []string) (*os.File, error) {
-	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+func openErofs() (fd int, err error) {
+	fd, err = unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
 	if errors.Is(err, unix.ENODEV) {
-		return nil, &UnsupportedError{"the kernel has no EROFS"}
+		return -1, &UnsupportedError{"the kernel has no EROFS"}
 	}
+	return fd, os.NewSyscallError("fsopen", err)
+}
+
+func mountFiles(index string, devices []string) (*os.File, error) {
+	fd, err := openErofs()
 	if err != nil {
-		return nil, os.NewSyscallError("fsopen", err)
+		return nil, err
 	}
 	defer unix.Close(fd)
 	var open []*os.File

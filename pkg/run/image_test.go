@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -190,7 +191,7 @@ func TestAnImageThatIsGoneIsSaidSo(t *testing.T) {
 func TestAKilledMonitorLeavesNoMount(t *testing.T) {
 	needRoot(t)
 	rt, root, _ := imageRuntime(t, newRootfs(t, nil))
-	c, err := rt.Create(t.Context(), root, probeSpec(t, "wait"), CreateOptions{})
+	c, err := rt.Create(t.Context(), root, probeSpec(t, "wait"), CreateOptions{AutoRemove: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +214,20 @@ func TestAKilledMonitorLeavesNoMount(t *testing.T) {
 	}
 	if m := mountsWith(t, rt.data); len(m) > 0 {
 		t.Errorf("the host sees %q", m)
+	}
+	// Nobody has removed it. It starts again with what it has changed, although
+	// nothing of that was ever synced.
+	if _, out, err := execOutput(t, c, ExecOptions{}, "write", "/changed", "yes"); out != "" || err != nil {
+		t.Errorf("write: %q, %v", out, err)
+	}
+	if err := c.Stop(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartDetached(); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, err := execOutput(t, c, ExecOptions{}, "cat", "/changed"); out != "yes" || err != nil {
+		t.Errorf("read: %q, %v", out, err)
 	}
 	if err := c.Remove(t.Context(), true); err != nil {
 		t.Fatal(err)

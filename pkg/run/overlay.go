@@ -29,7 +29,7 @@ func (r Rootfs) overlaid() bool { return len(r.Lower) > 0 || r.Image != nil }
 
 // root is the container's root as the guest has to make it.
 func (c *Container) root() proto.Root {
-	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower, Tree: c.Root.Image != nil}
+	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower, Tree: c.Root.Image != nil, Volatile: c.AutoRemove}
 	if c.Root.overlaid() {
 		dir := c.rt.dataDir(c.ID)
 		r.Upper, r.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")

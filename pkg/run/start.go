@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"peel/pkg/run/internal/cgroup"
 	"peel/pkg/run/internal/monitor"
+	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
 	"peel/pkg/run/internal/seccomp"
 )
@@ -60,6 +61,12 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	group, err := c.newGroup(spec, ownUser)
 	if err != nil {
 		return nil, err
+	}
+	if root := c.root(); root.Volatile && root.Work != "" {
+		// One that removes itself is started again only if its end was missed.
+		if err := mountfd.ClearVolatile(root.Work); err != nil {
+			return nil, err
+		}
 	}
 	tree, err := c.openTree()
 	if err != nil {

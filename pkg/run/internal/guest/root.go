@@ -52,7 +52,9 @@ func (g *guest) rootTree() (tree int, at string, err error) {
 			return -1, "", proto.Fail("root", g.Root.Lower[0], err)
 		}
 	}
-	tree, err = mountfd.NewOverlay(mountfd.Overlay{Lower: g.Root.Lower, Upper: g.Root.Upper, Work: g.Root.Work, UserXattr: g.userNS})
+	tree, err = mountfd.NewOverlay(mountfd.Overlay{
+		Lower: g.Root.Lower, Upper: g.Root.Upper, Work: g.Root.Work, UserXattr: g.userNS, Volatile: g.Root.Volatile,
+	})
 	// Upper is a place under which nobody looks for anything any more.
 	return tree, g.Root.Upper, proto.Fail("mount overlay", g.Root.Upper, err)
 }

@@ -1,6 +1,8 @@
 package mountfd
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,15 @@ type Overlay struct {
 	// UserXattr: marks are user.overlay.* attributes, as trusted.* are out of reach
 	// without real privilege.
 	UserXattr bool
+	// Volatile: what is written need not survive a power failure. Otherwise the
+	// kernel syncs the whole file system of Upper when the overlay goes. Work then
+	// holds a mark that keeps it from being used again: see ClearVolatile.
+	Volatile bool
+}
+
+// ClearVolatile lets the work directory of a volatile overlay be used once more.
+func ClearVolatile(work string) error {
+	return os.RemoveAll(filepath.Join(work, "work/incompat/volatile"))
 }
 
 // NewOverlay makes an overlay that is attached nowhere. All directories must lie
@@ -39,6 +50,9 @@ func NewOverlay(o Overlay) (int, error) {
 	if o.Upper != "" {
 		params = append(params, "upperdir="+o.Upper, "workdir="+o.Work)
 		attr = 0
+		if o.Volatile {
+			params = append(params, "volatile")
+		}
 	}
 	if o.UserXattr {
 		params = append(params, "userxattr")

@@ -47,6 +47,8 @@ type Root struct {
 	// Tree: descriptor FirstFD is a mount that is attached nowhere, for Lower[0],
 	// an empty directory.
 	Tree bool `json:"tree,omitempty"`
+	// Volatile: what is written need not survive a power failure.
+	Volatile bool `json:"volatile,omitempty"`
 }
 
 // Guest is all that the guest is told.
