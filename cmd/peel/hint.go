@@ -85,14 +85,15 @@ func registryHint(err error) string {
 
 func localHint(err error) string {
 	var (
-		noBundle notBundleError
-		unknown  unknownImageError
-		used     *usedImageError
-		damaged  *store.DamagedError
-		index    *store.IndexError
-		disk     *store.Error
-		layer    *unpack.LayerError
-		space    *unpack.SpaceError
+		noBundle    notBundleError
+		unknown     unknownImageError
+		used        *usedImageError
+		unsupported *image.UnsupportedError
+		damaged     *store.DamagedError
+		index       *store.IndexError
+		disk        *store.Error
+		layer       *unpack.LayerError
+		space       *unpack.SpaceError
 	)
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	switch {
@@ -108,6 +109,8 @@ func localHint(err error) string {
 		return "if it is a root file system itself, say so with --rootfs"
 	case errors.As(err, &unknown):
 		return "'peel images' lists those that are"
+	case errors.As(err, &unsupported):
+		return "--store-form files unpacks the image instead"
 	case errors.As(err, &used):
 		return "remove them with 'peel rm', or the image alone with 'peel rmi --force'"
 	case errors.As(err, &damaged):
