@@ -213,6 +213,9 @@ func (f *runFlags) resolve(command []string) (seccompChoice, error) {
 	}
 	for _, v := range f.tmpfs {
 		target, options, _ := strings.Cut(v, ":")
+		if !filepath.IsAbs(target) || filepath.Clean(target) == "/" {
+			return profile, fmt.Errorf("tmpfs %q: TARGET must be an absolute path below /", v)
+		}
 		m := specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: target, Options: []string{"nosuid", "nodev", "noexec"}}
 		if options != "" {
 			m.Options = append(m.Options, strings.Split(options, ",")...)
