@@ -117,21 +117,29 @@ var errNeverRan = errors.New("container was never started")
 // Wait waits for the end of the present run and returns its exit code; after
 // the last run it returns that one's at once.
 func (c *Container) Wait(ctx context.Context) (int, error) {
-	fd, _, err := c.pidfd()
-	switch {
-	case err == nil:
-		err = waitPidfd(ctx, fd)
-		unix.Close(fd)
-		if err != nil {
-			return 0, err
+	// Opened before the end, as it may go away with the container.
+	lock, err := c.openLock()
+	if err != nil {
+		return 0, err
+	}
+	if err := c.waitProcess(ctx); err != nil {
+		if lock != nil {
+			lock.Close()
 		}
-	case !errors.Is(err, ErrNotRunning):
 		return 0, err
 	}
 	// Whoever waited for the process now keeps its exit code, and then lets go
 	// of the lock.
-	if err := c.waitUnattended(ctx); err != nil {
-		return 0, err
+	if lock == nil { // it was just about to start
+		if lock, err = c.openLock(); err != nil {
+			return 0, err
+		}
+	}
+	if lock != nil {
+		code, left, err := waitUnlocked(ctx, lock)
+		if left || err != nil {
+			return code, err
+		}
 	}
 	s, err := c.Status()
 	if err != nil {
@@ -147,6 +155,19 @@ func (c *Container) Wait(ctx context.Context) (int, error) {
 		return 0, errNeverRan
 	}
 	return 0, ErrRunning
+}
+
+// waitProcess waits for the end of the first process, if there is one.
+func (c *Container) waitProcess(ctx context.Context) error {
+	fd, _, err := c.pidfd()
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return waitPidfd(ctx, fd)
 }
 
 // waitPidfd waits until the process has ended.

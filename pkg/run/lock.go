@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -93,6 +94,13 @@ func (c *Container) lock() (*os.File, error) {
 	if errors.Is(err, errLocked) {
 		return nil, ErrRunning
 	}
+	if err == nil {
+		// An exit code that an earlier run has left, and then could not remove.
+		if err = lock.Truncate(0); err != nil {
+			lock.Close()
+			return nil, err
+		}
+	}
 	return lock, err
 }
 
@@ -113,28 +121,58 @@ func (c *Container) attended() (bool, error) {
 // goroutine that waits outlives a cancelled ctx until the lock is free, as it
 // cannot be interrupted.
 func (c *Container) waitUnattended(ctx context.Context) error {
-	free := make(chan error, 1)
+	f, err := c.openLock()
+	if f == nil || err != nil {
+		return err
+	}
+	_, _, err = waitUnlocked(ctx, f)
+	return err
+}
+
+// openLock opens the lock file; nil where there is none.
+func (c *Container) openLock() (*os.File, error) {
+	f, err := os.OpenFile(c.rt.lockFile(c.ID), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}
+
+// waitUnlocked waits until nobody has write-locked f, which it closes, and returns
+// the exit code that leaveCode has left there, if it has.
+func waitUnlocked(ctx context.Context, f *os.File) (code int, left bool, err error) {
+	type result struct {
+		code int
+		left bool
+		err  error
+	}
+	free := make(chan result, 1)
 	go func() {
-		f, err := os.OpenFile(c.rt.lockFile(c.ID), os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			free <- nil
-			return
-		}
-		if err == nil {
-			for {
-				err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_RDLCK})
-				if err != unix.EINTR {
-					break
-				}
+		defer f.Close()
+		var r result
+		for {
+			r.err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_RDLCK})
+			if r.err != unix.EINTR {
+				break
 			}
-			f.Close()
 		}
-		free <- err
+		if r.err == nil {
+			n, _ := fmt.Fscan(f, &r.code)
+			r.left = n == 1
+		}
+		free <- r
 	}()
 	select {
-	case err := <-free:
-		return err
+	case r := <-free:
+		return r.code, r.left, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, false, ctx.Err()
 	}
+}
+
+// leaveCode leaves a run's exit code to those who have the lock file open: one of
+// a container that removes itself can be found nowhere else.
+func leaveCode(lock *os.File, code int) error {
+	_, err := fmt.Fprintln(lock, code)
+	return err
 }

@@ -76,7 +76,7 @@ func (p *Process) finish(code int) error {
 		err = killGroup(p.group)
 	}
 	if c.AutoRemove {
-		return errors.Join(err, p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)), c.remove())
+		return errors.Join(err, leaveCode(p.lock, code), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)), c.remove())
 	}
 	// The exit code first: once the state is gone nobody can find it out.
 	return errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)))
