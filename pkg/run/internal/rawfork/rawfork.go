@@ -186,8 +186,8 @@ func (c *Child) Fork() (pid int, err error) {
 	return pid, nil
 }
 
-// Finish waits, on any thread, until the child has become its program. After an
-// error the child has been waited for.
+// Finish waits until the child has become its program. It is called on a thread
+// that was not isolated. After an error the child has been waited for.
 func (c *Child) Finish(pid int) (pidfd *os.File, err error) {
 	// Our child, and not waited for: the number is its own.
 	fd, err := unix.PidfdOpen(pid, 0)
