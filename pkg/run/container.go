@@ -85,7 +85,8 @@ type LastRun struct {
 	Error     string `json:"error,omitempty"` // why it could not start
 }
 
-// state is the file state.json of a running container.
+// state is the file state.json of a running container, or of one on its way: then
+// Pid is 0.
 type state struct {
 	Pid     int               `json:"pid"`
 	Birth   uint64            `json:"birth"` // tells it from a later process of the same pid
@@ -202,7 +203,7 @@ func (c *Container) Status() (Status, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Status{}, err
 	}
-	alive := err == nil && s.Finished.IsZero() && bornAt(st.Pid) == st.Birth
+	alive := err == nil && st.Pid > 0 && s.Finished.IsZero() && bornAt(st.Pid) == st.Birth
 	switch {
 	case alive:
 		s.Phase, s.Pid, s.Unattended = Running, st.Pid, !attended

@@ -22,6 +22,9 @@ func (c *Container) pidfd() (fd int, st state, err error) {
 		}
 		return -1, st, err
 	}
+	if st.Pid == 0 {
+		return -1, st, ErrNotRunning
+	}
 	fd, err = unix.PidfdOpen(st.Pid, 0)
 	if err == unix.ESRCH {
 		return -1, st, ErrNotRunning

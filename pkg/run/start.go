@@ -88,16 +88,22 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	if err := writeJSON(c.rt.lastRunFile(c.ID), &last, false); err != nil {
 		return nil, err
 	}
+	// Before there is anything to find: if we are killed, cleanUp knows where. The
+	// process is not named yet, or it could be joined while its root is the host's.
+	st := state{Cgroups: group.Paths()}
+	if err := writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
+		return nil, err
+	}
 	child, err := l.Start()
 	if err == nil {
-		st := state{Pid: child.Pid, Birth: bornAt(child.Pid), Cgroups: group.Paths()}
+		st.Pid, st.Birth = child.Pid, bornAt(child.Pid)
 		if err = writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
 			child.Abandon()
 		}
 	}
 	if err != nil {
 		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
-		return nil, errors.Join(err, group.Remove(), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+		return nil, errors.Join(err, group.Remove(), os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
 	}
 	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, group: group, last: last, sharesPids: sharesPids(spec)}, nil
 }
