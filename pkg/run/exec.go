@@ -166,6 +166,9 @@ func foreignNamespaces(pid int) (int, error) {
 			return 0, fmt.Errorf("%s namespace: %w", name, err)
 		}
 		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, name), &theirs); err != nil {
+			if err == unix.ENOENT || err == unix.ESRCH {
+				return 0, ErrNotRunning // by now; a kernel without the kind has failed above
+			}
 			return 0, fmt.Errorf("%s namespace of the container: %w", name, err)
 		}
 		if ours.Ino != theirs.Ino || ours.Dev != theirs.Dev {
