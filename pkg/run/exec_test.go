@@ -1,9 +1,11 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -156,5 +158,16 @@ func TestTerminals(t *testing.T) {
 		if got := string(b); !strings.HasSuffix(got, want) && !strings.Contains(got, want) {
 			t.Errorf("exec -t %s: %q, want %q", args, b, want)
 		}
+	}
+}
+
+// A container may end while a program is about to join it.
+func TestTheNamespacesOfAProcessThatHasEndedAreNotRunning(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := foreignNamespaces(cmd.Process.Pid); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("%v", err)
 	}
 }
