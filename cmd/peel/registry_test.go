@@ -106,6 +106,8 @@ func (r *fakeRegistry) requests() string {
 
 func (r *fakeRegistry) blob(mediaType string, b []byte) ocispec.Descriptor {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.blobs[d.Digest] = b
 	return d
 }
@@ -135,6 +137,8 @@ func (r *fakeRegistry) image(name string, layers []typed, edit func(*ocispec.Man
 func (r *fakeRegistry) manifest(name, mediaType string, body []byte) ocispec.Descriptor {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}
 	repository, _, _ := strings.Cut(name, ":")
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.manifests[name] = typed{mediaType, body}
 	r.manifests[repository+"@"+d.Digest.String()] = typed{mediaType, body}
 	return d
