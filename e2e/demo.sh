@@ -22,6 +22,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/peel-demo.XXXXXX")
 lab=
 clean() {
 	trap - EXIT
+	[ ! -d "$work/store/containers" ] || peel rm --force experiment >/dev/null 2>&1 || :
 	[ ! -d "$work/runc" ] || runc --root "$work/runc" delete --force web >/dev/null 2>&1 || :
 	if [ -n "$lab" ]; then
 		kill "$lab" 2>/dev/null || :
@@ -72,25 +73,48 @@ show grep -m 1 -A 5 args nginx/config.json
 show ls -l nginx/rootfs/var/log/nginx
 show du -sh nginx/rootfs
 
-if ! command -v runc >/dev/null; then
+# answers waits for the page of nginx; $1 is the process without which none comes.
+answers() {
+	watched=$1
+	shift
+	until page=$("$@" curl -s http://127.0.0.1/ 2>/dev/null); do
+		if ! kill -0 "$watched" 2>/dev/null; then
+			cat "$work/log"
+			die "the container has ended"
+		fi
+		sleep 0.1
+	done
+	printf '\n$ %s curl -s http://127.0.0.1/\n%s\n' "$shown" "$page"
+}
+
+if command -v runc >/dev/null; then
+	say "and runc runs it"
+	printf '\n$ runc run --bundle nginx web &\n'
+	runc --root "$work/runc" run --bundle nginx web >"$work/log" 2>&1 &
+	container=$!
+	shown="runc exec web"
+	answers "$container" runc --root "$work/runc" exec web
+	printf '\n$ runc kill web QUIT\n'
+	runc --root "$work/runc" kill web QUIT
+	wait "$container"
+	printf '\n$ cat log\n'
+	cat "$work/log"
+else
 	say "runc is not installed here; it would run this bundle: cd nginx && runc run web"
-	exit 0
 fi
-say "and runc runs it"
-printf '\n$ runc run --bundle nginx web &\n'
-runc --root "$work/runc" run --bundle nginx web >"$work/log" 2>&1 &
-container=$!
-page=
-until page=$(runc --root "$work/runc" exec web curl -s http://127.0.0.1/ 2>/dev/null); do
-	if ! kill -0 "$container" 2>/dev/null; then
-		cat "$work/log"
-		die "the container has ended"
-	fi
-	sleep 0.1
-done
-printf '\n$ runc exec web curl -s http://127.0.0.1/\n%s\n' "$page"
-printf '\n$ runc kill web QUIT\n'
-runc --root "$work/runc" kill web QUIT
-wait "$container"
-printf '\n$ cat log\n'
-cat "$work/log"
+
+say "peel runs it too: a container is a process"
+show peel run -d --name experiment "$ref"
+pid=$(peel inspect experiment | sed -n 's/.*"Pid": \([0-9]*\).*/\1/p' | head -n 1)
+peel logs experiment >"$work/log" 2>&1
+shown="peel exec experiment"
+answers "$pid" peel exec experiment
+show peel ps
+! command -v ps >/dev/null || show ps -o user,pid,ppid,args --pid "$pid" --ppid "$pid"
+show peel exec experiment touch /HELLO_OPS
+show ls -l "/proc/$pid/root/HELLO_OPS"
+show peel export experiment -o experiment.tar
+printf '\n$ tar -tf experiment.tar | grep HELLO_OPS\n'
+tar -tf experiment.tar | grep HELLO_OPS
+show peel stop experiment
+show peel rm experiment

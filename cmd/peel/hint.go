@@ -150,7 +150,7 @@ func imageHint(err error) string {
 	case errors.As(err, &limit):
 		return "the image is larger than any sound one; do not trust it"
 	case errors.As(err, &syntax), errors.As(err, &unknown), errors.As(err, &file):
-		return "the image does not say whom to run as; --rootfs unpacks it without a config.json"
+		return "a user is a name of the image's /etc/passwd or an id, and a group after a colon; 'peel unpack --rootfs' needs none"
 	case errors.As(err, &mediaType), errors.As(err, &length), errors.As(err, &invalid), errors.As(err, &platform),
 		contentAtFault(err), errors.Is(err, registry.ErrSchema1):
 		return "the image itself is at fault: try another tag, or ask its publisher to push it again"
