@@ -131,6 +131,11 @@ func TestRacerCannotLeadOut(t *testing.T) {
 			}
 		}
 	})
+	end := func() {
+		stop.Store(true)
+		wg.Wait()
+	}
+	defer end() // before the directory is removed, also when the test fails
 	rounds := number("PEEL_RACES", 150)
 	if testing.Short() {
 		rounds = 50
@@ -143,8 +148,7 @@ func TestRacerCannotLeadOut(t *testing.T) {
 		for removeAt(unix.AT_FDCWD, dir) != nil { // the racer may still be adding to it
 		}
 	}
-	stop.Store(true)
-	wg.Wait()
+	end()
 	t.Logf("%d swaps in %d rounds", swaps, rounds)
 	if swaps == 0 {
 		t.Error("the racer has swapped nothing: this says nothing")
