@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"peel/pkg/run"
@@ -21,7 +22,8 @@ func peel(args []string) int {
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// Not those that the caller has peel ignore, as nohup(1) does.
+	signal.Notify(signals, slices.DeleteFunc([]os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP}, signal.Ignored)...)
 	go func() {
 		sig := <-signals
 		interrupt(interruptedError{sig.(syscall.Signal)})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,7 +29,8 @@ func TerminalSize(f *os.File) *specs.Box {
 // program, until stop is called.
 func (p *Process) ForwardSignals() (stop func()) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT)
+	all := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT}
+	signal.Notify(signals, slices.DeleteFunc(all, signal.Ignored)...) // nohup(1) means that it never gets here
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for s := range signals {

@@ -50,6 +50,9 @@ func Main() {
 	g := &guest{}
 	err := proto.Fail("config", "", proto.ReadConfig(&g.Guest))
 	if err == nil {
+		err = heedSignals()
+	}
+	if err == nil {
 		err = g.run()
 	}
 	die(err)

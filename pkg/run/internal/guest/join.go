@@ -24,6 +24,9 @@ func JoinMain() {
 	if err := proto.CloseInherited(proto.FirstFD + 1); err != nil {
 		die(proto.Fail("close descriptors", "", err))
 	}
+	if err := heedSignals(); err != nil {
+		die(err)
+	}
 	var p *process
 	var child *rawfork.Child
 	var pid int
