@@ -31,8 +31,8 @@ func (a *app) container(name string) (*run.Container, error) {
 }
 
 // each does something to several containers and goes on after a failure, as
-// docker does. For each that it was done to, the name is printed as it was typed.
-func (a *app) each(names []string, do func(*run.Container) error) error {
+// docker does.
+func (a *app) each(names []string, do func(name string, c *run.Container) error) error {
 	rt, err := a.openRuntime()
 	if err != nil {
 		return err
@@ -41,15 +41,11 @@ func (a *app) each(names []string, do func(*run.Container) error) error {
 	for _, name := range names {
 		c, err := rt.Get(name)
 		if err == nil {
-			if err = do(c); err != nil {
+			if err = do(name, c); err != nil {
 				err = fmt.Errorf("%s: %w", name, err) // Get has named it
 			}
 		}
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		fmt.Fprintln(a.stdout, name)
+		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }

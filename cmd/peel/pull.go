@@ -34,11 +34,11 @@ func (f *pullFlags) register(cmd *cobra.Command) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 }
 
-func (f *pullFlags) options(report progress.Func) (registry.Options, error) {
+func (f *pullFlags) options() (registry.Options, error) {
 	if f.jobs < 0 {
 		return registry.Options{}, usageError{nil, fmt.Errorf("--jobs %d: want a positive number", f.jobs)}
 	}
-	o := registry.Options{Jobs: f.jobs, Insecure: f.insecure, Progress: report, UserAgent: "peel/" + nextVersion}
+	o := registry.Options{Jobs: f.jobs, Insecure: f.insecure, UserAgent: "peel/" + nextVersion}
 	if f.platform != "" {
 		p, err := registry.ParsePlatform(f.platform)
 		if err != nil {
@@ -69,37 +69,56 @@ it stopped. With --quiet, stdout gets the digest and nothing else.`,
 }
 
 func (a *app) pull(ctx context.Context, name string, f pullFlags) error {
+	p, err := a.newPulling(name, f, progress.Downloaded)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	img, err := p.fetch(ctx, nil)
+	if err == nil && f.quiet {
+		_, err = fmt.Fprintln(a.stdout, img.Source)
+	}
+	return err
+}
+
+// pulling is one image on its way from its registry into the store, and on the
+// screen.
+type pulling struct {
+	a      *app
+	name   string // as typed
+	ref    registry.Reference
+	ui     ui
+	st     *store.Store
+	puller *registry.Puller
+}
+
+// newPulling opens all that it takes. last is as for newUI. The caller must close it.
+func (a *app) newPulling(name string, f pullFlags, last progress.Kind) (*pulling, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ui, err := a.newUI(f.quiet, progress.Downloaded)
+	o, err := f.options()
 	if err != nil {
-		return err
-	}
-	defer ui.close()
-	o, err := f.options(announced(ui, ref))
-	if err != nil {
-		return err
+		return nil, err
 	}
 	st, err := a.openStore()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer st.Close()
-	p := registry.New(o)
-	defer p.Close()
-	a.resumable = true
-	r, err := fetch(ctx, p, st, ref, nil)
+	ui, err := a.newUI(f.quiet, last)
 	if err != nil {
-		return err
+		st.Close()
+		return nil, err
 	}
-	ui.close()
-	pulled(ui, name, r)
-	if f.quiet {
-		_, err = fmt.Fprintln(a.stdout, r.Image.Source)
-	}
-	return err
+	o.Progress = announced(ui, ref)
+	return &pulling{a, name, ref, ui, st, registry.New(o)}, nil
+}
+
+func (p *pulling) close() {
+	p.puller.Close()
+	p.st.Close()
+	p.ui.close()
 }
 
 // announced passes events on to the ui, before the first layer's with the line
@@ -120,22 +139,28 @@ func announced(ui ui, ref registry.Reference) progress.Func {
 	}
 }
 
-// pulled prints the last lines of a pull.
-func pulled(ui ui, name string, r *registry.Remote) {
-	if r.UpToDate {
-		ui.line("Status: Image is up to date for %s", name)
-		return
+// fetch brings the image into the store, gives it its name, and tells of it. Beside
+// that runs use, unless it is nil, which may read layers from blobs while they
+// arrive; the name is given only when both have succeeded. What use has made of
+// bytes that nobody had verified yet may be wrong: then it runs once more when they
+// have been.
+func (p *pulling) fetch(ctx context.Context, use func(context.Context, *store.Image, store.Follower) error) (*store.Image, error) {
+	p.a.resumable = true
+	r, err := p.transfer(ctx, use)
+	if err != nil {
+		return nil, err
 	}
-	ui.line("Digest: %s", r.Image.Source)
-	ui.line("Status: Downloaded newer image for %s", name)
+	p.ui.close()
+	if r.UpToDate {
+		p.ui.line("Status: Image is up to date for %s", p.name)
+	} else {
+		p.ui.line("Digest: %s", r.Image.Source)
+		p.ui.line("Status: Downloaded newer image for %s", p.name)
+	}
+	return r.Image, nil
 }
 
-// fetch brings an image into the store and gives it its name. Beside that runs
-// use, unless it is nil, which may read layers from blobs while they arrive; the
-// name is given only when both have succeeded. What use has made of bytes that
-// nobody had verified yet may be wrong: then it runs once more when they have been.
-func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registry.Reference,
-	use func(context.Context, *store.Image, store.Follower) error) (*registry.Remote, error) {
+func (p *pulling) transfer(ctx context.Context, use func(context.Context, *store.Image, store.Follower) error) (*registry.Remote, error) {
 	var r *registry.Remote
 	g, both := errgroup.WithContext(ctx)
 	var doubtful bool
@@ -144,27 +169,27 @@ func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registr
 			return
 		}
 		g.Go(func() error {
-			arriving := missing(st, r.Image)
-			err := use(both, r.Image, st.Follow())
+			arriving := missing(p.st, r.Image)
+			err := use(both, r.Image, p.st.Follow())
 			if doubtful = unverified(arriving, err); doubtful {
 				return nil // the pull will tell whether the bytes were the image's
 			}
 			return err
 		})
 	}
-	if _, err := st.Resolve(ref.String()); err == nil {
+	if _, err := p.st.Resolve(p.ref.String()); err == nil {
 		// Probably nothing has changed, which one request tells.
-		if r, err = p.Resolve(ctx, ref, st); err != nil {
+		if r, err = p.puller.Resolve(ctx, p.ref, p.st); err != nil {
 			return nil, blame(err)
 		}
 		if r.UpToDate && use == nil {
 			return r, nil
 		}
 		begin(r)
-		g.Go(func() error { return blame(p.Fetch(both, r, st)) })
+		g.Go(func() error { return blame(p.puller.Fetch(both, r, p.st)) })
 	} else {
 		g.Go(func() (err error) {
-			r, err = p.Pull(both, ref, st, begin)
+			r, err = p.puller.Pull(both, p.ref, p.st, begin)
 			return blame(err)
 		})
 	}
@@ -172,11 +197,11 @@ func fetch(ctx context.Context, p *registry.Puller, st *store.Store, ref registr
 		return nil, err
 	}
 	if doubtful {
-		if err := use(ctx, r.Image, st.Follow()); err != nil {
+		if err := use(ctx, r.Image, p.st.Follow()); err != nil {
 			return nil, err
 		}
 	}
-	return r, st.Tag(ctx, ref.String(), r.Image)
+	return r, p.st.Tag(ctx, p.ref.String(), r.Image)
 }
 
 // missing is the layers of img that are not stored now.

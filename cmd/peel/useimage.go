@@ -7,7 +7,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"peel/pkg/progress"
-	"peel/pkg/registry"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
 )
@@ -38,74 +37,53 @@ func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use u
 	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
 		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
 	}
-	ref, err := registry.ParseReference(req.name)
+	p, err := a.newPulling(req.name, f, progress.Unpacked)
 	if err != nil {
 		return err
 	}
-	ui, err := a.newUI(f.quiet, progress.Unpacked)
-	if err != nil {
-		return err
-	}
-	defer ui.close()
-	ro, err := f.options(announced(ui, ref))
-	if err != nil {
-		return err
-	}
-	st, err := a.openStore()
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	p := registry.New(ro)
-	defer p.Close()
-	img, err := stored(st, ref, p, req.when)
+	defer p.close()
+	img, err := p.stored(req.when)
 	if err != nil {
 		return err
 	}
 	if img != nil {
-		report := ui.event
+		report := p.ui.event
 		if req.quiet {
 			report = nil
 		}
-		err := useStored(ctx, st, img, report, use)
+		err := useStored(ctx, p.st, img, report, use)
 		if req.when == pullNever || ctx.Err() != nil || !contentAtFault(err) {
 			return err
 		}
 		// A layer may have rotted on disk. Those that have are fetched again, and
 		// the image is used once more.
-		dropped, dropErr := st.DropDamaged(ctx, img)
+		dropped, dropErr := p.st.DropDamaged(ctx, img)
 		if dropErr != nil || len(dropped) == 0 {
 			return err
 		}
 		for _, d := range dropped {
-			ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
+			p.ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("stored layer %s is damaged and is fetched again", d)})
 		}
 	}
-	a.resumable = true
-	r, err := fetch(ctx, p, st, ref, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
-		return use(ctx, blobs, img, ui.event)
+	_, err = p.fetch(ctx, func(ctx context.Context, img *store.Image, blobs store.Follower) error {
+		return use(ctx, blobs, img, p.ui.event)
 	})
-	if err != nil {
-		return err
-	}
-	ui.close()
-	pulled(ui, req.name, r)
-	return nil
+	return err
 }
 
-// stored finds an image that may be unpacked without asking its registry; nil
-// where the registry has to be asked.
-func stored(st *store.Store, ref registry.Reference, p *registry.Puller, when string) (*store.Image, error) {
+// stored finds an image that may be used without asking its registry; nil where the
+// registry has to be asked.
+func (p *pulling) stored(when string) (*store.Image, error) {
 	if when == pullAlways {
 		return nil, nil
 	}
-	img, err := st.Resolve(ref.String())
+	img, err := p.st.Resolve(p.ref.String())
 	switch {
 	case err != nil:
-	case !p.Fits(img):
-		err = fmt.Errorf("image %s for this platform: %w", ref, store.ErrNotFound)
-	case len(missing(st, img)) > 0:
-		err = fmt.Errorf("layers of image %s: %w", ref, store.ErrNotFound)
+	case !p.puller.Fits(img):
+		err = fmt.Errorf("image %s for this platform: %w", p.ref, store.ErrNotFound)
+	case len(missing(p.st, img)) > 0:
+		err = fmt.Errorf("layers of image %s: %w", p.ref, store.ErrNotFound)
 	default:
 		return img, nil
 	}
