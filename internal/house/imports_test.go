@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"peel/pkg/image":                {"peel/pkg/store", "peel/pkg/erofs", "peel/pkg/image/merge", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress"},
 	"peel/pkg/image/merge":          {"peel/pkg/layers/changeset", "peel/pkg/layers/tar", "peel/pkg/erofs"},
 	"peel/internal/users":           {"peel/internal/beneath"},
+	"peel/internal/userns":          {"peel/internal/rawfork"},
 	"peel/pkg/bundle":               {"peel/internal/*"},
 	"peel/pkg/export":               {"peel/pkg/progress"},
 	"peel/pkg/unpack":               {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
@@ -38,10 +39,10 @@ var mayImport = map[string][]string{
 	"peel/e2e/tars":                 {"peel/e2e/layout"},
 	"peel/e2e/registry":             {"peel/e2e/layout"},
 	"peel/e2e/lab":                  {"peel/e2e/*"},
-	"peel/pkg/run":                  {"peel/pkg/run/internal/*", "peel/internal/beneath", "peel/internal/users"},
+	"peel/pkg/run":                  {"peel/pkg/run/internal/*", "peel/internal/*"},
 	"peel/pkg/run/internal/mountfd": {"peel/pkg/run/internal/proto"},
-	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/pkg/run/internal/rawfork", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},
-	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe", "peel/pkg/run/internal/rawfork", "peel/pkg/run/internal/userns"},
+	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/internal/rawfork", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},
+	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe", "peel/internal/rawfork", "peel/internal/userns"},
 }
 
 // onlyImporter names libraries that one package alone may know.
@@ -114,7 +115,7 @@ func TestNoPackageUsesCgoOrRunsPrograms(t *testing.T) {
 // mayExec lists the packages that start programs of the host, none of which a
 // hostile image can reach.
 var mayExec = []string{
-	"peel/pkg/run/internal/userns", // newuidmap and newgidmap
+	"peel/internal/userns", // newuidmap and newgidmap
 }
 
 func allowed(pkg, imp string) bool {

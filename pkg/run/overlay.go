@@ -11,9 +11,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/internal/rawfork"
 	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/rawfork"
 )
 
 // Image says which image a container is made of, in the words of its manifest and

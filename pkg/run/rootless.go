@@ -7,9 +7,9 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"peel/internal/userns"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/userns"
 )
 
 // removeTree removes what a container leaves. A user's container may have made

@@ -5,9 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/internal/rawfork"
 	"peel/internal/users"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/rawfork"
 )
 
 // JoinMain starts one more program in a running container. It does not return.

@@ -9,11 +9,11 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/internal/rawfork"
+	"peel/internal/userns"
 	"peel/pkg/run/internal/cgroup"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/rawfork"
 	"peel/pkg/run/internal/selfexe"
-	"peel/pkg/run/internal/userns"
 )
 
 // cradle is what a child of this program is born into.

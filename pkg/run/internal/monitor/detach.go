@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/internal/userns"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/userns"
 )
 
 // Detach starts the monitor in a session of its own, tells it config, hands it

@@ -12,9 +12,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"peel/internal/userns"
 	"peel/pkg/run/internal/cgroup"
 	"peel/pkg/run/internal/proto"
-	"peel/pkg/run/internal/userns"
 )
 
 // Streams are what a program gets as its descriptors 0, 1 and 2. A nil one is

@@ -39,9 +39,11 @@ type Attr struct {
 	// Cgroup is a descriptor of the cgroup v2 directory that the child is born
 	// in; 0 for that of this process.
 	Cgroup int
-	// Root makes the child root of its user namespace.
-	Root   bool
-	Setsid bool
+	// Root makes the child root of its user namespace, in no other group; with
+	// KeepGroups in those that this process is in.
+	Root       bool
+	KeepGroups bool
+	Setsid     bool
 	// Ctty makes descriptor 0 the controlling terminal.
 	Ctty bool
 }
@@ -56,6 +58,7 @@ type child struct {
 	cgroup uint64
 	userNS uintptr
 	root   bool
+	groups bool // kept
 	setsid bool
 	ctty   bool
 	gate   uintptr // read until a byte comes; 0: no gate
@@ -77,7 +80,7 @@ type Child struct {
 // New prepares a child that will execute path.
 func New(path string, argv []string, a *Attr) (*Child, error) {
 	c := &Child{prepare: a.Prepare, child: child{
-		flags: a.Flags, cgroup: uint64(a.Cgroup), userNS: uintptr(a.UserNS), root: a.Root, setsid: a.Setsid, ctty: a.Ctty,
+		flags: a.Flags, cgroup: uint64(a.Cgroup), userNS: uintptr(a.UserNS), root: a.Root, groups: a.KeepGroups, setsid: a.Setsid, ctty: a.Ctty,
 	}}
 	if err := c.strings(path, argv, a.Env); err != nil {
 		return nil, err
@@ -339,9 +342,11 @@ func inChild(c *child) {
 	}
 	if c.root {
 		step = stepRoot
-		// Fails where the namespace may not change groups; then there are none
-		// in it to have.
-		_, _, _ = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+		if !c.groups {
+			// Fails where the namespace may not change groups; then there are none
+			// in it to have.
+			_, _, _ = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+		}
 		if _, _, errno = syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); errno != 0 {
 			goto failed
 		}
