@@ -105,7 +105,7 @@ fi
 
 say "peel runs it too: a container is a process"
 show peel run -d --name experiment "$ref"
-pid=$(peel inspect experiment | sed -n 's/.*"Pid": \([0-9]*\).*/\1/p' | head -n 1)
+pid=$(peel inspect -f '{{.State.Pid}}' experiment)
 peel logs experiment >"$work/log" 2>&1
 shown="peel exec experiment"
 answers "$pid" peel exec experiment

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
@@ -14,58 +14,156 @@ import (
 	"peel/pkg/run"
 )
 
+// psRequest is one ps as the command line asks for it.
+type psRequest struct {
+	listFlags
+	all, latest, size bool
+	last              int
+}
+
 func newPsCommand(a *app) *cobra.Command {
-	var all, quiet, noTrunc bool
+	var req psRequest
 	cmd := &cobra.Command{
-		Use:     "ps [flags]",
-		Short:   "List containers",
-		Example: "  peel ps\n  peel ps -aq | xargs peel rm",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			rt, err := a.openRuntime()
-			if err != nil {
-				return err
-			}
-			list, err := rt.List()
-			if err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
-			if !quiet {
-				fmt.Fprintln(w, "CONTAINER ID\tIMAGE\tCOMMAND\tCREATED\tSTATUS\tPORTS\tNAMES")
-			}
-			for _, c := range list {
-				s, err := c.Status()
-				if errors.Is(err, run.ErrNotFound) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				if !all && s.Phase != run.Running {
-					continue
-				}
-				id, command := c.ID, strings.Join(c.Args, " ")
-				if !noTrunc {
-					id, command = id[:12], ellipsis(command, 20)
-				}
-				if quiet {
-					fmt.Fprintln(w, id)
-					continue
-				}
-				now := time.Now()
-				// A command of the image's is text of a stranger's: quoted, it cannot
-				// speak to the terminal.
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s ago\t%s\t\t%s\n", id, c.Image, strconv.Quote(command), units.HumanDuration(now.Sub(c.Created)), statusText(s, now), c.Name)
-			}
-			return w.Flush()
-		},
+		Use:   "ps [flags]",
+		Short: "List containers",
+		Example: `  peel ps
+  peel ps -aq --filter status=exited | xargs peel rm
+  peel ps -a --format 'table {{.Names}}\t{{.Status}}'
+  peel ps --json | jq '.[].ID'`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.ps(req) },
 	}
+	req.register(cmd, "name, id, label, status, exited, ancestor")
 	flags := cmd.Flags()
-	flags.BoolVarP(&all, "all", "a", false, "also those that do not run")
-	flags.BoolVarP(&quiet, "quiet", "q", false, "print ids only")
-	flags.BoolVar(&noTrunc, "no-trunc", false, "print ids and commands in full")
+	flags.BoolVarP(&req.all, "all", "a", false, "also those that do not run")
+	flags.BoolVarP(&req.latest, "latest", "l", false, "only the newest, running or not")
+	flags.IntVarP(&req.last, "last", "n", -1, "only the newest `N`, running or not")
+	flags.BoolVarP(&req.size, "size", "s", false, "print how much each has written")
 	return cmd
+}
+
+const (
+	psColumns     = `{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}`
+	psSizeColumns = psColumns + `\t{{.Size}}`
+)
+
+func (a *app) ps(req psRequest) error {
+	columns := psColumns
+	if req.size {
+		columns = psSizeColumns
+	}
+	out, err := newRowPrinter[containerRow](req.listFlags, columns)
+	if err != nil {
+		return err
+	}
+	filter, err := a.containerFilter(req.filter)
+	if err != nil {
+		return err
+	}
+	if req.latest {
+		req.last = 1
+	}
+	rt, err := a.openRuntime()
+	if err != nil {
+		return err
+	}
+	list, err := rt.List()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	var rows []containerRow
+	for _, c := range list {
+		s, err := c.Status()
+		if errors.Is(err, run.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if req.last >= 0 && len(rows) == req.last {
+			break
+		}
+		if s.Phase != run.Running && !req.all && req.last < 0 && !filter.asks("status") || !filter.take(c, s) {
+			continue
+		}
+		row := newContainerRow(c, s, now, req.noTrunc)
+		if req.size {
+			if row.Size, err = sizeText(c); err != nil {
+				return err
+			}
+		}
+		rows = append(rows, row)
+	}
+	return out.print(a.stdout, rows)
+}
+
+// containerRow is a container as a line of ps, by the names that docker gives to
+// its fields, sorted.
+type containerRow struct {
+	Command    string
+	CreatedAt  string `heading:"CREATED AT"`
+	ID         string `heading:"CONTAINER ID"`
+	Image      string
+	Labels     string
+	Mounts     string
+	Names      string
+	Networks   string
+	Pid        string
+	Ports      string
+	RunningFor string `heading:"CREATED"`
+	Size       string
+	State      string
+	Status     string
+
+	labels map[string]string
+}
+
+// Label is the value of one label, for templates.
+func (r containerRow) Label(name string) string { return printable(r.labels[name]) }
+
+func newContainerRow(c *run.Container, s run.Status, now time.Time, noTrunc bool) containerRow {
+	id, command := c.ID, strings.Join(c.Args, " ")
+	if !noTrunc {
+		id, command = id[:12], ellipsis(command, 20)
+	}
+	row := containerRow{
+		// A command of the image's is text of a stranger's: quoted, it cannot speak
+		// to the terminal.
+		Command:    strconv.Quote(command),
+		CreatedAt:  c.Created.Local().Format(dockerTime),
+		ID:         id,
+		Image:      printable(c.Image),
+		Labels:     labelText(c.Labels),
+		Names:      c.Name,
+		RunningFor: units.HumanDuration(now.Sub(c.Created)) + " ago",
+		State:      string(s.Phase),
+		Status:     statusText(s, now),
+		labels:     c.Labels,
+	}
+	if s.Phase == run.Running {
+		row.Pid = strconv.Itoa(s.Pid)
+	}
+	if spec, err := c.Spec(); err == nil { // else it is being removed
+		var volumes []string
+		for _, m := range c.Volumes(spec) {
+			volumes = append(volumes, printable(m.Source))
+		}
+		row.Mounts, row.Networks = strings.Join(volumes, ","), networkMode(spec)
+	}
+	return row
+}
+
+// dockerTime is how docker's listings print a time.
+const dockerTime = "2006-01-02 15:04:05 -0700 MST"
+
+func labelText(labels map[string]string) string {
+	var all []string
+	for name, value := range labels {
+		all = append(all, printable(name+"="+value))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
 }
 
 func ellipsis(s string, n int) string {
@@ -94,3 +192,15 @@ func statusText(s run.Status, now time.Time) string {
 	}
 	return fmt.Sprintf("Exited (%d) %s ago", s.Code, units.HumanDuration(now.Sub(when)))
 }
+
+// sizeText says how much a container has written.
+func sizeText(c *run.Container) (string, error) {
+	n, err := c.Written()
+	if errors.Is(err, run.ErrNoBase) {
+		return unknownValue, nil
+	}
+	return units.HumanSizeWithPrecision(float64(n), 3), err
+}
+
+// unknownValue stands in a table for what nobody can tell.
+const unknownValue = "--"
