@@ -86,9 +86,20 @@ func (r *fakeRegistry) publishProbe(t *testing.T, file string) {
 		w.Write(f.content)
 	}
 	w.Close()
+	var seed bytes.Buffer
+	w = tar.NewWriter(&seed)
+	if err := w.WriteHeader(&tar.Header{Name: "srv/data/seed", Mode: 0o644, Size: 5, Typeflag: tar.TypeReg}); err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("seed\n"))
+	w.Close()
 	r.image("probe:latest", []typed{{tarLayer, b.Bytes()}}, func(_ *ocispec.Manifest, c *ocispec.Image) {
 		c.Config.Entrypoint, c.Config.Cmd = []string{"/bin/probe"}, []string{"print", "default"}
 		c.Config.Env, c.Config.WorkingDir = []string{"PATH=/bin", "A=image"}, "/made/by/peel"
+	})
+	r.image("volumes:latest", []typed{{tarLayer, b.Bytes()}, {tarLayer, seed.Bytes()}}, func(_ *ocispec.Manifest, c *ocispec.Image) {
+		c.Config.Entrypoint = []string{"/bin/probe"}
+		c.Config.Volumes = map[string]struct{}{"/srv/data": {}}
 	})
 	r.requests()
 }

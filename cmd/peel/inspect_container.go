@@ -7,6 +7,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"peel/pkg/bundle"
 	"peel/pkg/registry"
 	"peel/pkg/run"
 	"peel/pkg/store"
@@ -142,7 +143,7 @@ func limitsOf(c *run.Container, spec *specs.Spec) containerLimits {
 	if p := spec.Process; p != nil {
 		l.Ulimits = append(l.Ulimits, p.Rlimits...)
 		if p.Capabilities != nil {
-			l.CapAdd = missingFrom(run.DefaultCapabilities(), p.Capabilities.Bounding)
+			l.CapAdd = missingFrom(bundle.DefaultCapabilities(), p.Capabilities.Bounding)
 		}
 	}
 	if spec.Linux == nil {

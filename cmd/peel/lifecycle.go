@@ -15,7 +15,7 @@ import (
 func containerCommands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
-		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newInspectCommand(a),
+		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newInspectCommand(a), newVolumeCommand(a),
 	}
 }
 
@@ -105,13 +105,20 @@ func (f *signalFlag) Set(word string) (err error) {
 }
 
 func newRmCommand(a *app) *cobra.Command {
-	var force bool
+	var force, volumes bool
 	cmd := a.toEach(&cobra.Command{
 		Use:     "rm [flags] CONTAINER...",
 		Short:   "Remove containers and all that they changed",
 		Example: "  peel rm web\n  peel rm -f web db",
-	}, func(ctx context.Context, c *run.Container) error { return c.Remove(ctx, force) })
+	}, func(ctx context.Context, c *run.Container) error {
+		err := c.Remove(ctx, force)
+		if err == nil && volumes {
+			err = c.RemoveVolumes()
+		}
+		return err
+	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill those that run")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the volumes too that were made for them")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
+	"peel/pkg/bundle"
 	"peel/pkg/run"
 )
 
@@ -22,9 +23,10 @@ type runFlags struct {
 	pullFlags
 	streamFlags
 	create     run.CreateOptions
-	wishes     run.Wishes
+	wishes     bundle.Wishes
 	envFile    []string
 	volumes    []string
+	mounts     []string
 	tmpfs      []string
 	ulimits    []string
 	security   []string
@@ -74,7 +76,8 @@ executed, 127 if it is not there.`,
 	flags.StringVarP(&f.wishes.Cwd, "workdir", "w", "", "working `DIR`")
 	flags.StringVarP(&f.wishes.Hostname, "hostname", "h", "", "host `NAME`")
 	flags.StringVar(&f.entrypoint, "entrypoint", "", "replace the image's entrypoint by `COMMAND`")
-	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount `SOURCE:TARGET[:OPTIONS]`")
+	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a directory of the host or a volume, `[SOURCE:]TARGET[:OPTIONS]`")
+	flags.StringArrayVar(&f.mounts, "mount", nil, "mount as `type=bind|volume|tmpfs,source=S,target=T,...` says")
 	flags.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount a tmpfs at `TARGET[:OPTIONS]`")
 	flags.BoolVar(&f.wishes.ReadOnly, "read-only", false, "make the root file system read-only")
 	flags.StringVarP(&f.memory, "memory", "m", "", "limit memory to `SIZE`, as in 64m")
@@ -98,8 +101,7 @@ func (a *app) run(ctx context.Context, what string, command []string, f runFlags
 	if err := f.check(); err != nil {
 		return err
 	}
-	profile, err := f.resolve(command)
-	if err != nil {
+	if err := f.resolve(command); err != nil {
 		return usageError{nil, err}
 	}
 	rt, err := a.openRuntime()
@@ -108,9 +110,9 @@ func (a *app) run(ctx context.Context, what string, command []string, f runFlags
 	}
 	var c *run.Container
 	if strings.HasPrefix(what, ".") || strings.HasPrefix(what, "/") {
-		c, err = createFromBundle(ctx, rt, what, f, profile)
+		c, err = createFromBundle(ctx, rt, what, f)
 	} else {
-		c, err = a.createFromImage(ctx, rt, what, command, f, profile)
+		c, err = a.createFromImage(ctx, rt, what, command, f)
 	}
 	if err != nil {
 		return err
@@ -146,30 +148,8 @@ func (a *app) startContainer(ctx context.Context, c *run.Container, f streamFlag
 	return exitWith(f.follow(p))
 }
 
-// seccompChoice is what --security-opt says about the filter.
-type seccompChoice struct {
-	given   bool
-	profile string // empty: unconfined
-}
-
-// apply gives a config its filter. fromImage: the config was just made, and so
-// the default profile follows the capabilities that it has by now.
-func (s seccompChoice) apply(spec *specs.Spec, fromImage bool) error {
-	var err error
-	switch {
-	case s.given && s.profile == "":
-		spec.Linux.Seccomp = nil
-	case s.given:
-		spec.Linux.Seccomp, err = run.LoadSeccomp(s.profile, spec)
-	case fromImage:
-		spec.Linux.Seccomp, err = run.DefaultSeccomp(spec)
-	}
-	return err
-}
-
 // resolve turns what was typed into wishes.
-func (f *runFlags) resolve(command []string) (seccompChoice, error) {
-	var profile seccompChoice
+func (f *runFlags) resolve(command []string) error {
 	w := &f.wishes
 	w.Terminal, w.Args = f.tty, command
 	switch f.network {
@@ -177,55 +157,36 @@ func (f *runFlags) resolve(command []string) (seccompChoice, error) {
 	case "host":
 		w.HostNetwork = true
 	default:
-		return profile, fmt.Errorf("--network %q: want none or host", f.network)
+		return fmt.Errorf("--network %q: want none or host", f.network)
 	}
 	if len(f.publish) > 0 {
-		return profile, errors.New("-p is not supported yet: with --network host the container listens on the host itself")
+		return errors.New("-p is not supported yet: with --network host the container listens on the host itself")
 	}
 	if f.create.StopSignal != "" {
 		if _, err := run.ParseSignal(f.create.StopSignal); err != nil {
-			return profile, err
+			return err
 		}
 	}
 	var err error
 	if w.Env, err = environment(f.envFile, w.Env); err != nil {
-		return profile, err
+		return err
 	}
 	if w.Limits.Memory, err = byteSize("--memory", f.memory); err != nil {
-		return profile, err
+		return err
 	}
 	if w.Limits.MemorySwap, err = byteSize("--memory-swap", f.memorySwap); err != nil {
-		return profile, err
+		return err
 	}
 	if w.Limits.MemorySwap != 0 && w.Limits.Memory == 0 {
-		return profile, errors.New("--memory-swap needs --memory")
+		return errors.New("--memory-swap needs --memory")
 	}
-	for _, v := range f.volumes {
-		m, err := run.ParseVolume(v)
-		if err != nil {
-			return profile, err
-		}
-		// docker makes a directory where the source is missing.
-		if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) && !isFile(m.Source) {
-			return profile, err
-		}
-		w.Mounts = append(w.Mounts, m)
-	}
-	for _, v := range f.tmpfs {
-		target, options, _ := strings.Cut(v, ":")
-		if !filepath.IsAbs(target) || filepath.Clean(target) == "/" {
-			return profile, fmt.Errorf("tmpfs %q: TARGET must be an absolute path below /", v)
-		}
-		m := specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: target, Options: []string{"nosuid", "nodev", "noexec"}}
-		if options != "" {
-			m.Options = append(m.Options, strings.Split(options, ",")...)
-		}
-		w.Mounts = append(w.Mounts, m)
+	if err := f.resolveMounts(); err != nil {
+		return err
 	}
 	for _, u := range f.ulimits {
 		l, err := units.ParseUlimit(u)
 		if err != nil {
-			return profile, err
+			return err
 		}
 		w.Rlimits = append(w.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(l.Name), Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
 	}
@@ -237,6 +198,36 @@ func (f *runFlags) resolve(command []string) (seccompChoice, error) {
 		f.create.Labels[name] = value
 	}
 	return f.securityOptions()
+}
+
+// resolveMounts reads the flags about mounts, in docker's order.
+func (f *runFlags) resolveMounts() error {
+	for _, v := range f.volumes {
+		m, err := bundle.ParseVolume(v)
+		if err != nil {
+			return err
+		}
+		// docker makes a directory where the source is missing.
+		if m.Type == "bind" && !isFile(m.Source) {
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return err
+			}
+		}
+		f.wishes.Mounts = append(f.wishes.Mounts, m)
+	}
+	for _, other := range []struct {
+		words []string
+		parse func(string) (specs.Mount, error)
+	}{{f.mounts, bundle.ParseMount}, {f.tmpfs, bundle.ParseTmpfs}} {
+		for _, word := range other.words {
+			m, err := other.parse(word)
+			if err != nil {
+				return err
+			}
+			f.wishes.Mounts = append(f.wishes.Mounts, m)
+		}
+	}
+	return nil
 }
 
 func isFile(name string) bool {
@@ -291,8 +282,7 @@ func environment(files, flags []string) ([]string, error) {
 	return env, nil
 }
 
-func (f *runFlags) securityOptions() (seccompChoice, error) {
-	var profile seccompChoice
+func (f *runFlags) securityOptions() error {
 	for _, o := range f.security {
 		key, value, ok := strings.Cut(o, "=")
 		if !ok {
@@ -303,27 +293,27 @@ func (f *runFlags) securityOptions() (seccompChoice, error) {
 			f.wishes.NoNewPrivileges = true
 		case key == "no-new-privileges" && value == "false":
 		case key == "seccomp" && value == "unconfined":
-			profile = seccompChoice{given: true}
+			f.wishes.Seccomp = bundle.Seccomp{Unconfined: true}
 		case key == "seccomp" && value != "":
 			b, err := os.ReadFile(value)
 			if err != nil {
-				return profile, err
+				return err
 			}
-			profile = seccompChoice{given: true, profile: string(b)}
+			f.wishes.Seccomp = bundle.Seccomp{Profile: string(b)}
 		case key == "apparmor" && value != "":
 			f.wishes.AppArmor = value
 		default:
-			return profile, fmt.Errorf("--security-opt %q: want no-new-privileges, seccomp=FILE|unconfined or apparmor=PROFILE", o)
+			return fmt.Errorf("--security-opt %q: want no-new-privileges, seccomp=FILE|unconfined or apparmor=PROFILE", o)
 		}
 	}
-	return profile, nil
+	return nil
 }
 
 // maxConfig bounds a config.json; real ones are some ten KiB.
 const maxConfig = 16 << 20
 
 // createFromBundle takes the config as it is, and over it what was typed.
-func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFlags, profile seccompChoice) (*run.Container, error) {
+func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFlags) (*run.Container, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -359,16 +349,21 @@ func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFla
 		f.wishes.Env = append([]string{"HOME"}, f.wishes.Env...)
 	}
 	if err := f.wishes.Apply(&spec); err != nil {
-		return nil, usageError{nil, err}
-	}
-	if err := profile.apply(&spec, false); err != nil {
-		return nil, err
+		return nil, asMistake(err)
 	}
 	if f.tty {
 		spec.Process.ConsoleSize = run.TerminalSize(os.Stdout)
 	}
 	f.create.Image = dir
 	return rt.Create(ctx, run.Rootfs{Dir: rootfs}, &spec, f.create)
+}
+
+// asMistake marks a wish that cannot be meant as the caller's mistake.
+func asMistake(err error) error {
+	if wish := (*bundle.WishError)(nil); errors.As(err, &wish) {
+		return usageError{nil, err}
+	}
+	return err
 }
 
 func bound(m specs.Mount) bool {

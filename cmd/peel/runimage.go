@@ -25,7 +25,7 @@ const (
 )
 
 // createFromImage makes a container of an image, which is pulled if need be.
-func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags, profile seccompChoice) (*run.Container, error) {
+func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string, command []string, f runFlags) (*run.Container, error) {
 	if f.form != formAuto && f.form != formImage && f.form != formFiles {
 		return nil, usageError{nil, fmt.Errorf("--store-form %q: want auto, image or files", f.form)}
 	}
@@ -34,21 +34,21 @@ func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string,
 	o.Image, o.User = name, "" // who the user is, imageSpec finds out
 	o.Files = networkFiles(f)
 	if f.form != formFiles {
-		c, err := a.createMounted(ctx, rt, req, command, f, profile, o)
+		c, err := a.createMounted(ctx, rt, req, command, f, o)
 		var unsupported *image.UnsupportedError
 		if f.form == formImage || !errors.As(err, &unsupported) {
 			return c, err
 		}
 	}
 	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
-		return a.populate(ctx, dir, req, command, f, profile)
+		return a.populate(ctx, dir, req, command, f)
 	}
 	return rt.Create(ctx, run.Rootfs{}, nil, o)
 }
 
 // createMounted makes a container whose image is going to be mounted;
 // *image.UnsupportedError.
-func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageRequest, command []string, f runFlags, profile seccompChoice, o run.CreateOptions) (*run.Container, error) {
+func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageRequest, command []string, f runFlags, o run.CreateOptions) (*run.Container, error) {
 	if err := image.Supported(); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 		return nil, err
 	}
 	defer o.Tree.Close()
-	spec, err := imageSpec(img, o.Tree, command, f, profile)
+	spec, err := imageSpec(img, o.Tree, command, f)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (a *app) prepare(ctx context.Context, req imageRequest, f pullFlags) (*stor
 }
 
 // populate unpacks an image into a directory of a container's own.
-func (a *app) populate(ctx context.Context, dir string, req imageRequest, command []string, f runFlags, profile seccompChoice) (run.Populated, error) {
+func (a *app) populate(ctx context.Context, dir string, req imageRequest, command []string, f runFlags) (run.Populated, error) {
 	tree := run.Populated{Rootfs: "rootfs"}
 	rootfs := filepath.Join(dir, tree.Rootfs)
 	err := a.unpack(ctx, unpackRequest{
@@ -133,7 +133,7 @@ func (a *app) populate(ctx context.Context, dir string, req imageRequest, comman
 			}
 			defer root.Close()
 			tree.StopSignal = img.Config.Config.StopSignal
-			tree.Spec, err = imageSpec(img, root, command, f, profile)
+			tree.Spec, err = imageSpec(img, root, command, f)
 			return err
 		},
 	}, f.pullFlags)
@@ -142,8 +142,8 @@ func (a *app) populate(ctx context.Context, dir string, req imageRequest, comman
 
 // imageSpec makes the config of a container from that of its image, whose root
 // file system root is.
-func imageSpec(img *store.Image, root *os.File, command []string, f runFlags, profile seccompChoice) (*specs.Spec, error) {
-	bo := bundle.Options{Cmd: command, User: f.create.User, Hostname: f.wishes.Hostname, Terminal: f.tty, HostNetwork: f.wishes.HostNetwork}
+func imageSpec(img *store.Image, root *os.File, command []string, f runFlags) (*specs.Spec, error) {
+	bo := bundle.Options{Wishes: f.wishes, User: f.create.User}
 	if f.entrypoint != "" {
 		bo.Entrypoint = []string{f.entrypoint}
 	}
@@ -153,15 +153,9 @@ func imageSpec(img *store.Image, root *os.File, command []string, f runFlags, pr
 	}
 	made, err := bundle.Spec(img.Config, root, bo)
 	if err != nil {
-		return nil, err
+		return nil, asMistake(err)
 	}
-	f.wishes.Args = nil // in bo.Cmd
-	if err := f.wishes.Apply(made); err != nil {
-		return nil, usageError{nil, err}
-	}
-	if err := profile.apply(made, true); err != nil {
-		return nil, err
-	}
+	bundle.PlaceVolumes(made, img.Config.Config)
 	if f.tty {
 		made.Process.ConsoleSize = run.TerminalSize(os.Stdout)
 	}

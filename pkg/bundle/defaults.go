@@ -1,37 +1,49 @@
 package bundle
 
 import (
+	"path/filepath"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// capabilities are docker's fourteen, with nothing inheritable or ambient, through
-// which a program with file capabilities would get them back (CVE-2022-24769).
-// A user who is not root starts with none, as after any execve, but can get them
-// by set-user-id programs.
-func capabilities(uid uint32) *specs.LinuxCapabilities {
-	all := []string{
-		"CAP_CHOWN",
-		"CAP_DAC_OVERRIDE",
-		"CAP_FSETID",
-		"CAP_FOWNER",
-		"CAP_MKNOD",
-		"CAP_NET_RAW",
-		"CAP_SETGID",
-		"CAP_SETUID",
-		"CAP_SETFCAP",
-		"CAP_SETPCAP",
-		"CAP_NET_BIND_SERVICE",
-		"CAP_SYS_CHROOT",
-		"CAP_KILL",
-		"CAP_AUDIT_WRITE",
+// Default is the config of a container of which nothing is known: root, docker's
+// confinement, and no network but a loopback. Process.Args is the caller's to fill;
+// Linux.Seccomp comes from DefaultSeccomp once the capabilities are settled.
+func Default() *specs.Spec {
+	return &specs.Spec{
+		Version: version,
+		Root:    &specs.Root{Path: "rootfs"},
+		Process: &specs.Process{
+			Cwd:          "/",
+			Env:          []string{"PATH=" + defaultPath},
+			Capabilities: Capabilities(DefaultCapabilities(), 0),
+			OOMScoreAdj:  new(int),
+		},
+		Mounts: mounts(),
+		Linux: &specs.Linux{
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace},
+				{Type: specs.NetworkNamespace},
+				{Type: specs.IPCNamespace},
+				{Type: specs.UTSNamespace},
+				{Type: specs.MountNamespace},
+				{Type: specs.CgroupNamespace},
+			},
+			Sysctl:        networkSysctls(),
+			Resources:     &specs.LinuxResources{Devices: deviceRules()},
+			MaskedPaths:   maskedPaths(),
+			ReadonlyPaths: readonlyPaths(),
+		},
 	}
-	if uid != 0 {
-		return &specs.LinuxCapabilities{Bounding: all}
-	}
-	return &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 }
+
+// version is the first one that has all that is used here. Runtimes look at it:
+// crun up to 1.8 runs nothing that is not 1.0.
+const version = "1.0.2"
+
+// defaultPath is docker's.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // ttyGroup is the group of terminals in all distributions.
 const ttyGroup = 5
@@ -76,4 +88,28 @@ func deviceRules() []specs.LinuxDeviceCgroup {
 	}
 	fuse := [...]int64{10, 229} // runtimes of old allowed it
 	return append(rules, specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: &fuse[0], Minor: &fuse[1], Access: "rwm"})
+}
+
+// maskedPaths are docker's, and with them each processor's counters of thermal
+// throttling, for the processors that there are.
+func maskedPaths() []string {
+	throttles, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
+	return append([]string{
+		"/proc/acpi",
+		"/proc/asound",
+		"/proc/interrupts", // keystrokes can be timed by it (GHSA-6fw5-f8r9-fgfm)
+		"/proc/kcore",
+		"/proc/keys",
+		"/proc/latency_stats",
+		"/proc/sched_debug",
+		"/proc/scsi",
+		"/proc/timer_list",
+		"/proc/timer_stats",
+		"/sys/devices/virtual/powercap", // keys can be read off the power drawn (GHSA-jq35-85cj-fj4p)
+		"/sys/firmware",
+	}, throttles...)
+}
+
+func readonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }

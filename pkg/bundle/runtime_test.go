@@ -43,7 +43,7 @@ func TestRuntimesRunTheBundleAsItIs(t *testing.T) {
 		o     Options
 		want  []string
 	}{
-		{"root, in a directory that is not there", ocispec.ImageConfig{Entrypoint: []string{"/probe"}, Cmd: []string{"a b", ""}, WorkingDir: "/made/up", Env: []string{"X=y=z"}}, Options{Hostname: "box"}, []string{
+		{"root, in a directory that is not there", ocispec.ImageConfig{Entrypoint: []string{"/probe"}, Cmd: []string{"a b", ""}, WorkingDir: "/made/up", Env: []string{"X=y=z"}}, Options{Wishes: Wishes{Hostname: "box"}}, []string{
 			"args /probe|a b|", "cwd /made/up", "hostname box", "ids 0 0 [0]", "env HOME=/root|HOSTNAME=box|PATH=" + defaultPath + "|X=y=z",
 			"CapEff " + caps, "CapPrm " + caps, "interfaces lo", "listen 80 true", "write /x true",
 		}},
@@ -57,10 +57,10 @@ func TestRuntimesRunTheBundleAsItIs(t *testing.T) {
 		{"a user's own ids", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: nobody, GIDMappings: nobody, Unprivileged: true}, []string{
 			"ids 0 0 []", "CapEff " + caps, "interfaces lo", "listen 80 true", "write /x true",
 		}},
-		{"a user's own ids and the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: nobody, GIDMappings: nobody, Unprivileged: true, HostNetwork: true}, []string{
+		{"a user's own ids and the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{UIDMappings: nobody, GIDMappings: nobody, Unprivileged: true, Wishes: Wishes{HostNetwork: true}}, []string{
 			"ids 0 0 []", "interfaces " + hostInterfaces(t),
 		}},
-		{"the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{HostNetwork: true}, []string{"ids 0 0 [0]", "interfaces " + hostInterfaces(t)}},
+		{"the host's network", ocispec.ImageConfig{Cmd: []string{"/probe"}}, Options{Wishes: Wishes{HostNetwork: true}}, []string{"ids 0 0 [0]", "interfaces " + hostInterfaces(t)}},
 	} {
 		for _, runtime := range []string{"runc", "crun"} {
 			t.Run(runtime+" "+c.claim, func(t *testing.T) {

@@ -113,9 +113,9 @@ func TestArgs(t *testing.T) {
 	}{
 		{"entrypoint, then cmd", "/entry a", "b c", Options{}, "/entry a b c"},
 		{"cmd alone", "", "sh", Options{}, "sh"},
-		{"another cmd keeps the entrypoint", "/entry", "b", Options{Cmd: []string{"x"}}, "/entry x"},
+		{"another cmd keeps the entrypoint", "/entry", "b", Options{Wishes: Wishes{Args: []string{"x"}}}, "/entry x"},
 		{"another entrypoint drops the image's cmd", "/entry", "b", Options{Entrypoint: []string{"x"}}, "x"},
-		{"but not the caller's", "/entry", "b", Options{Entrypoint: []string{"x"}, Cmd: []string{"y"}}, "x y"},
+		{"but not the caller's", "/entry", "b", Options{Entrypoint: []string{"x"}, Wishes: Wishes{Args: []string{"y"}}}, "x y"},
 		{"nothing to run", "", "", Options{}, ""},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
@@ -140,10 +140,10 @@ func TestEnv(t *testing.T) {
 		{"HOME of a user without an entry", "4711", nil, Options{}, []string{path, "HOSTNAME=peel", "HOME=/"}},
 		{"the image's go over the defaults, in their place", "", []string{"A=1", "PATH=/bin", "HOME=/h"}, Options{}, []string{"PATH=/bin", "HOSTNAME=peel", "A=1", "HOME=/h"}},
 		{"what no program can be given is left out", "", []string{"A=x\x00y", "=x", "\x00", "B=2"}, Options{}, []string{path, "HOSTNAME=peel", "B=2", "HOME=/root"}},
-		{"the caller's go over the image's", "", []string{"A=1", "B=2"}, Options{Env: []string{"B=3", "A", "C="}}, []string{path, "HOSTNAME=peel", "B=3", "C=", "HOME=/root"}},
+		{"the caller's go over the image's", "", []string{"A=1", "B=2"}, Options{Wishes: Wishes{Env: []string{"B=3", "A", "C="}}}, []string{path, "HOSTNAME=peel", "B=3", "C=", "HOME=/root"}},
 		{"a name without a value takes the default away", "", []string{"PATH"}, Options{}, []string{"HOSTNAME=peel", "HOME=/root"}},
 		{"values may hold anything", "", []string{"A=b=c\nd"}, Options{}, []string{path, "HOSTNAME=peel", "A=b=c\nd", "HOME=/root"}},
-		{"a terminal has a type", "", nil, Options{Terminal: true, Hostname: "box"}, []string{path, "HOSTNAME=box", "TERM=xterm", "HOME=/root"}},
+		{"a terminal has a type", "", nil, Options{Wishes: Wishes{Terminal: true, Hostname: "box"}}, []string{path, "HOSTNAME=box", "TERM=xterm", "HOME=/root"}},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
 			img := ocispec.Image{Config: ocispec.ImageConfig{User: c.user, Env: c.image}}
@@ -234,7 +234,7 @@ func TestWarningsAreShortWhateverTheImageHolds(t *testing.T) {
 }
 
 func TestTheHostsNetwork(t *testing.T) {
-	s := mustSpec(t, ocispec.Image{}, Options{HostNetwork: true})
+	s := mustSpec(t, ocispec.Image{}, Options{Wishes: Wishes{HostNetwork: true}})
 	if slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace }) {
 		t.Error("still has a network namespace")
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"peel/pkg/bundle"
 )
 
 // These are the attacks on runtimes that have worked, each against this one.
@@ -131,7 +133,7 @@ func TestOwnBinaryCannotBeWritten(t *testing.T) {
 	root := newRootfs(t, map[string]string{"bin/evil": "#!/proc/self/exe\n"})
 	s := probeSpec(t)
 	s.Process.Args = []string{"/bin/evil"}
-	s.Process.Capabilities = setCapabilities(append(DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"))
+	s.Process.Capabilities = bundle.Capabilities(append(bundle.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"), 0)
 	_ = runOnce(t, rt, root, s, CreateOptions{}) // whatever it does
 	if sum() != before {
 		t.Fatal("our own binary was changed")
@@ -149,7 +151,7 @@ func TestJoiningGivesTheContainerNothing(t *testing.T) {
 	for _, traces := range []bool{false, true} {
 		s := probeSpec(t, "hunt")
 		if traces {
-			s.Process.Capabilities = setCapabilities(append(DefaultCapabilities(), "CAP_SYS_PTRACE"))
+			s.Process.Capabilities = bundle.Capabilities(append(bundle.DefaultCapabilities(), "CAP_SYS_PTRACE"), 0)
 		}
 		c, err := rt.Create(t.Context(), Rootfs{Dir: root}, s, CreateOptions{})
 		if err != nil {

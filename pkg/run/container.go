@@ -40,6 +40,7 @@ type Record struct {
 	// AutoRemove removes the container when it ends.
 	AutoRemove bool              `json:"autoRemove,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	VolumeUses []VolumeUse       `json:"volumes,omitempty"`
 }
 
 // Rootfs is where a container's root file system comes from: one of a directory

@@ -107,9 +107,30 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return m.Type == typeVolume }) {
+		return rt.record(id, tmp, root, spec, nil, o)
+	}
+	lock, err := rt.lockVolumes()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	spec, volumes, undo, err := rt.placeVolumes(spec)
+	if err != nil {
+		return nil, err
+	}
+	c, err := rt.record(id, tmp, root, spec, volumes, o)
+	if err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return c, nil
+}
+
+// record writes the container's files and gives it its name.
+func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes []VolumeUse, o CreateOptions) (*Container, error) {
 	c := &Container{rt: rt, Record: Record{
 		Args: spec.Process.Args, ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
-		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels,
+		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels, VolumeUses: volumes,
 	}}
 	if c.Name == "" {
 		c.Name = randomName()
@@ -157,6 +178,9 @@ func (rt *Runtime) writeFiles(id, tmp string, spec *specs.Spec, files map[string
 	changed := *spec
 	changed.Mounts = slices.Clone(spec.Mounts)
 	for _, place := range slices.Sorted(maps.Keys(files)) {
+		if slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return filepath.Clean(m.Destination) == place }) {
+			continue // somebody has another file in mind
+		}
 		name := filepath.Join("files", filepath.Base(place))
 		f, err := os.OpenFile(filepath.Join(tmp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
@@ -176,7 +200,8 @@ func (rt *Runtime) writeFiles(id, tmp string, spec *specs.Spec, files map[string
 	return &changed, nil
 }
 
-// Remove removes a container and all that it changed. One that runs is
+// Remove removes a container and all that it changed but its volumes: those go by
+// RemoveVolumes, or by themselves with AutoRemove. One that runs is
 // ErrRunning, or killed first with force.
 func (c *Container) Remove(ctx context.Context, force bool) error {
 	lock, err := c.lock()
@@ -215,5 +240,9 @@ func (c *Container) remove() error {
 	}
 	err := errors.Join(c.rt.release(c.Name, c.ID), removeTree(gone))
 	// The lock file last: it is what keeps others out.
-	return errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
+	err = errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
+	if c.AutoRemove {
+		err = errors.Join(err, c.RemoveVolumes())
+	}
+	return err
 }

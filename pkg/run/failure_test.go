@@ -166,9 +166,9 @@ func TestASetUpThatFailsSaysWhatAndLeavesNothing(t *testing.T) {
 		"a profile of AppArmor without it":   {func(s *specs.Spec) { s.Process.ApparmorProfile = "no-such-profile" }, "AppArmor profile no-such-profile"},
 		"a label of SELinux without it":      {func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:no_such_t:s0" }, "SELinux label"},
 		"a namespace of another kind": {func(s *specs.Spec) {
-			s.Linux.Namespaces[4].Path = "/proc/self/ns/uts"
+			joining(s, specs.NetworkNamespace, "/proc/self/ns/uts")
 		}, "join namespace /proc/self/ns/uts"},
-		"a namespace that is a file": {func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/etc/passwd" }, "join namespace /etc/passwd"},
+		"a namespace that is a file": {func(s *specs.Spec) { joining(s, specs.NetworkNamespace, "/etc/passwd") }, "join namespace /etc/passwd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := probeSpec(t, "exit", "0")

@@ -3,6 +3,8 @@ package run
 import (
 	"strings"
 	"testing"
+
+	"peel/pkg/bundle"
 )
 
 func TestExitCodeIsTheProgramsOwn(t *testing.T) {
@@ -34,7 +36,7 @@ func TestASingleProcessIsEnough(t *testing.T) {
 	rt := newRuntime(t)
 	root := newRootfs(t, map[string]string{"bin/text": "not a program\n"})
 	for range 5 {
-		one := Wishes{Limits: Limits{Pids: 1}}
+		one := bundle.Wishes{Limits: bundle.Limits{Pids: 1}}
 		s := probeSpec(t)
 		if err := one.Apply(s); err != nil {
 			t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"peel/pkg/bundle"
 )
 
 // asUser runs this test once more as a user who is in no file of the system, and
@@ -64,13 +66,8 @@ func asUser(t *testing.T) bool {
 func userSpec(t *testing.T, args ...string) *specs.Spec {
 	t.Helper()
 	s := probeSpec(t, args...)
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	s.Linux.UIDMappings, s.Linux.GIDMappings = UserMaps()
-	for i := range s.Mounts {
-		if s.Mounts[i].Destination == "/dev/pts" {
-			s.Mounts[i].Options = []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-		}
-	}
+	uids, gids := UserMaps()
+	bundle.EnterUserNamespace(s, uids, gids)
 	return s
 }
 

@@ -13,7 +13,9 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"golang.org/x/sys/unix"
+	"peel/pkg/bundle"
 )
 
 func TestMain(m *testing.M) {
@@ -130,10 +132,11 @@ func newRuntime(t testing.TB) *Runtime {
 // probeSpec runs the probe with docker's defaults.
 func probeSpec(t testing.TB, args ...string) *specs.Spec {
 	t.Helper()
-	s := DefaultSpec()
+	s := bundle.Default()
 	s.Process.Args = append([]string{"/bin/probe"}, args...)
+	s.Linux.Sysctl = nil // many take away the namespace that they belong to
 	var err error
-	if s.Linux.Seccomp, err = DefaultSeccomp(s); err != nil {
+	if s.Linux.Seccomp, err = bundle.DefaultSeccomp(s); err != nil {
 		t.Fatal(err)
 	}
 	return s

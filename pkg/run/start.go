@@ -78,7 +78,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	seccompProfile := spec.Linux.Seccomp
 	spec.Linux.Seccomp = nil // the guest gets the program
 	l := monitor.Launch{
-		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser},
+		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Fill: c.toFill()},
 		Group:   group,
 		Streams: monitor.Streams(streams),
 		Tree:    tree,

@@ -3,6 +3,7 @@ package guest
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -147,6 +148,11 @@ func (g *guest) bind(m specs.Mount, o options) error {
 		return err
 	}
 	defer unix.Close(target)
+	if slices.Contains(g.Fill, m.Destination) {
+		if err := g.fill(tree, target); err != nil {
+			return proto.Fail("fill volume", m.Destination, err)
+		}
+	}
 	// Nothing that is mounted in the container shows on the host or the reverse,
 	// unless asked for below.
 	if o.propagation != unix.MS_SLAVE && o.propagation != unix.MS_SHARED {

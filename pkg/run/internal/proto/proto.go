@@ -62,6 +62,9 @@ type Guest struct {
 	// OwnUserNS: the container has a user namespace of its own, where no device
 	// can be made.
 	OwnUserNS bool `json:"ownUserNS,omitempty"`
+	// Fill are the destinations of bind mounts that get, if they are empty, what the
+	// root file system has there.
+	Fill []string `json:"fill,omitempty"`
 	// Cgroups are the container's directories by controller, as the host sees
 	// them; "" is the unified one.
 	Cgroups map[string]string `json:"cgroups,omitempty"`

@@ -1,12 +1,9 @@
-package run
+package bundle
 
 import (
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestCapabilitiesFollowDockersRules(t *testing.T) {
@@ -32,7 +29,7 @@ func TestCapabilitiesFollowDockersRules(t *testing.T) {
 		{"all dropped but one", []string{"CHOWN"}, []string{"ALL"}, []string{"CAP_CHOWN"}},
 		{"all but one", []string{"ALL"}, []string{"CHOWN"}, without(all, "CAP_CHOWN")},
 	} {
-		s := DefaultSpec()
+		s := Default()
 		w := Wishes{CapAdd: c.add, CapDrop: c.drop}
 		if err := w.Apply(s); err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -45,35 +42,12 @@ func TestCapabilitiesFollowDockersRules(t *testing.T) {
 		}
 	}
 	w := Wishes{CapAdd: []string{"FLY"}}
-	if err := w.Apply(DefaultSpec()); err == nil || !strings.Contains(err.Error(), "FLY") {
+	if err := w.Apply(Default()); err == nil || !strings.Contains(err.Error(), "FLY") {
 		t.Errorf("unknown capability: %v", err)
 	}
 }
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
-
-func TestVolumes(t *testing.T) {
-	for word, want := range map[string]*specs.Mount{
-		"/a:/b":             {Type: "bind", Source: "/a", Destination: "/b", Options: []string{"rbind"}},
-		"/a/:/b/../c:ro":    {Type: "bind", Source: "/a", Destination: "/c", Options: []string{"rbind", "ro", "rro"}},
-		"/a:/b:rw,noexec":   {Type: "bind", Source: "/a", Destination: "/b", Options: []string{"rbind", "noexec"}},
-		"/a:/b:ro,rslave":   {Type: "bind", Source: "/a", Destination: "/b", Options: []string{"rbind", "ro", "rro", "rslave"}},
-		"/a":                nil,
-		"name:/b":           nil,
-		"/a:b":              nil,
-		"/a:/":              nil,
-		"/a:/b/..":          nil,
-		"/a:/b:z":           nil,
-		"":                  nil,
-		":/b":               nil,
-		"/a:/b:remount,dev": nil,
-	} {
-		got, err := ParseVolume(word)
-		if (err == nil) != (want != nil) || want != nil && !reflect.DeepEqual(got, *want) {
-			t.Errorf("%q: %+v, %v; want %+v", word, got, err, want)
-		}
-	}
-}
 
 func TestLimitsThatCannotBeMeantAreRefused(t *testing.T) {
 	for name, l := range map[string]Limits{
@@ -83,11 +57,11 @@ func TestLimitsThatCannotBeMeantAreRefused(t *testing.T) {
 		"hardly a processor":    {CPUs: 0.001},
 	} {
 		w := Wishes{Limits: l}
-		if err := w.Apply(DefaultSpec()); err == nil {
+		if err := w.Apply(Default()); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	s := DefaultSpec()
+	s := Default()
 	w := Wishes{Limits: Limits{Memory: 64 << 20, CPUs: 0.5, Pids: 10}}
 	if err := w.Apply(s); err != nil {
 		t.Fatal(err)
@@ -95,25 +69,5 @@ func TestLimitsThatCannotBeMeantAreRefused(t *testing.T) {
 	r := s.Linux.Resources
 	if *r.Memory.Limit != 64<<20 || *r.Memory.Swap != 128<<20 || *r.CPU.Quota != 50000 || *r.CPU.Period != 100000 || *r.Pids.Limit != 10 {
 		t.Errorf("%+v %+v %+v", r.Memory, r.CPU, r.Pids)
-	}
-}
-
-func TestSignals(t *testing.T) {
-	for word, want := range map[string]int{"TERM": 15, "SIGTERM": 15, "sigkill": 9, "15": 15, "RTMIN": 34, "SIGRTMIN+3": 37, "RTMAX-1": 63, "64": 64, "0": 0, "65": 0, "-1": 0, "RTMIN+99": 0, "RTMIN-1": 0, "FOO": 0, "": 0} {
-		got, err := ParseSignal(word)
-		if int(got) != want || (err == nil) != (want != 0) {
-			t.Errorf("%q: %d, %v; want %d", word, got, err, want)
-		}
-	}
-}
-
-func TestNames(t *testing.T) {
-	for name, want := range map[string]bool{
-		"a": true, "A.b_c-9": true, strings.Repeat("a", 128): true,
-		"": false, ".a": false, "-a": false, "..": false, "a/b": false, "a b": false, "a\n": false, "ä": false, strings.Repeat("a", 129): false,
-	} {
-		if got := validName(name); got != want {
-			t.Errorf("%q: %v", name, got)
-		}
 	}
 }
