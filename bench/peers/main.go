@@ -4,14 +4,17 @@
 //
 // The images are those of the end-to-end tests, served by a registry on
 // loopback, whose data is in memory. All tools take turns, in another order each
-// round, and start cold: an empty store, a new directory. What counts is the
+// round, and start cold: an empty store, a new directory, a new file system. What counts is the
 // ratio of a tool's run to peel's of the same round; of these the median is
 // taken, for a busy machine slows both alike.
 //
-// It works on ext4 with a journal, made for the purpose in memory: on ext4
-// without one, whoever creates files after a deletion pays for it, which would
-// be a measurement of the order of runs. Needs root, and what e2e/setup.sh
-// installs.
+// The file system is an ext4 with a journal, made in memory for each run: on a
+// used one, and far more on one without a journal, whoever creates files after a
+// deletion pays for it, which would be a measurement of the order of runs. The
+// largest image takes 12 GB of memory. Needs root, and what e2e/setup.sh installs.
+//
+// Below peel's rows stands the floor: the time its stages would take if all their
+// work were spread evenly over the cores.
 package main
 
 import (
@@ -22,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -48,16 +52,16 @@ func run(ctx context.Context, rounds int, names []string, out, place string) (er
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: the tools make files of other users")
 	}
-	dir, fs, remove, err := workplace(ctx, place)
+	work, remove, err := newWorkplace(place)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	bin := filepath.Join(dir, "bin")
+	bin := filepath.Join(work.base, "bin")
 	if err := buildTools(ctx, bin); err != nil {
 		return err
 	}
-	data := filepath.Join(dir, "registry")
+	data := filepath.Join(work.base, "registry")
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return err
 	}
@@ -69,7 +73,7 @@ func run(ctx context.Context, rounds int, names []string, out, place string) (er
 	cache := images.FromEnv()
 	cache.Log = os.Stderr
 
-	report := report{Machine: machine(), FileSystem: fs, Versions: versions(ctx, bin), Rounds: rounds}
+	report := report{Machine: machine(), CPUs: runtime.NumCPU(), FileSystem: work.String(), Versions: versions(ctx, bin), Rounds: rounds}
 	for _, name := range names {
 		l, err := cache.Image(ctx, name)
 		if err != nil {
@@ -79,7 +83,7 @@ func run(ctx context.Context, rounds int, names []string, out, place string) (er
 		if _, err := reg.Push(ctx, l, repo, tag); err != nil {
 			return err
 		}
-		b := bench{dir: dir, bin: bin, ref: reg.Addr + "/" + repo + ":" + tag}
+		b := bench{work: work, bin: bin, ref: reg.Addr + "/" + repo + ":" + tag}
 		for _, t := range tasks() {
 			fmt.Fprintf(os.Stderr, "%s: %s\n", name, t.name)
 			results, err := b.measure(ctx, t, rounds)

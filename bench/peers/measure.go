@@ -19,7 +19,8 @@ import (
 
 // bench is where and with what image tasks are measured.
 type bench struct {
-	dir, bin, ref string
+	work     workplace
+	bin, ref string
 }
 
 // sample is what one run took.
@@ -56,11 +57,8 @@ func (b bench) measure(ctx context.Context, t task, rounds int) ([]toolResult, e
 	}
 	// Round 0 warms the page cache and does not count.
 	for round := range rounds + 1 {
-		var outs []string
 		for _, i := range order {
-			out := filepath.Join(b.dir, fmt.Sprintf("r%d-%d", round, i))
-			outs = append(outs, out)
-			s, err := b.once(ctx, tools[i], out)
+			s, err := b.once(ctx, tools[i])
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", tools[i].name, err)
 			}
@@ -69,20 +67,17 @@ func (b bench) measure(ctx context.Context, t task, rounds int) ([]toolResult, e
 			}
 		}
 		order = append(order[1:], order[0])
-		for _, out := range outs {
-			if err := removeOutput(out); err != nil {
-				return nil, err
-			}
-		}
 	}
 	return results, nil
 }
 
 // once runs a tool in a directory of its own.
-func (b bench) once(ctx context.Context, t tool, out string) (s sample, err error) {
-	if err := os.Mkdir(out, 0o755); err != nil {
+func (b bench) once(ctx context.Context, t tool) (s sample, err error) {
+	out, remove, err := b.work.fresh(ctx)
+	if err != nil {
 		return s, err
 	}
+	defer func() { err = errors.Join(err, remove()) }()
 	run, err := os.MkdirTemp("", "run-") // podman wants a short path for it
 	if err != nil {
 		return s, err
@@ -114,43 +109,66 @@ func (b bench) once(ctx context.Context, t tool, out string) (s sample, err erro
 	return s, nil
 }
 
-// removeOutput deletes what a tool made, after what podman leaves mounted.
-func removeOutput(out string) error {
-	for _, pattern := range []string{"s/overlay/*/merged", "s/overlay"} {
-		mounts, _ := filepath.Glob(filepath.Join(out, pattern)) // the pattern is well formed
-		for _, m := range mounts {
-			if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-				return err
-			}
-		}
-	}
-	return os.RemoveAll(out)
+// workplace is where tools write: a directory below place or, if that is empty,
+// an ext4 with a journal in memory, which is made anew for every run.
+type workplace struct {
+	base  string // what the bench itself keeps: programs, the registry's data
+	place string
 }
 
-// workplace returns a directory to work in, what file system it is on, and how
-// to get rid of it: one below place, or else an ext4 with a journal in memory.
-func workplace(ctx context.Context, place string) (dir, fs string, remove func() error, err error) {
-	if place != "" {
-		dir, err = os.MkdirTemp(place, "bench-")
-		return dir, "that of " + place, func() error { return os.RemoveAll(dir) }, err
+func newWorkplace(place string) (w workplace, remove func() error, err error) {
+	w.place = place
+	if place == "" {
+		place = "/dev/shm"
 	}
-	base, err := os.MkdirTemp("/dev/shm", "bench-")
-	if err != nil {
-		return "", "", nil, err
+	w.base, err = os.MkdirTemp(place, "bench-")
+	return w, func() error { return os.RemoveAll(w.base) }, err
+}
+
+func (w workplace) String() string {
+	if w.place != "" {
+		return "the file system of " + w.place
 	}
-	disk, dir := filepath.Join(base, "disk"), filepath.Join(base, "fs")
+	return "an ext4 with a journal, new for each run, on a loop device in memory"
+}
+
+// fresh returns an empty directory and how to get rid of it.
+func (w workplace) fresh(ctx context.Context) (dir string, remove func() error, err error) {
+	if w.place != "" {
+		dir, err = os.MkdirTemp(w.base, "run-")
+		return dir, func() error { return errors.Join(unmountBelow(dir), os.RemoveAll(dir)) }, err
+	}
+	disk, dir := filepath.Join(w.base, "disk"), filepath.Join(w.base, "fs")
 	remove = func() error {
-		err := unix.Unmount(dir, unix.MNT_DETACH)
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-			err = nil // not mounted
-		}
-		return errors.Join(err, os.RemoveAll(base))
+		err := errors.Join(unmountBelow(dir), unmount(dir))
+		return errors.Join(err, os.RemoveAll(dir), os.RemoveAll(disk))
 	}
-	script := `truncate -s 16G "$1"; mkfs.ext4 -q -F "$1"; mkdir "$2"; mount -o loop,discard "$1" "$2"`
+	// Nothing may be initialised in the background of what is measured.
+	script := `truncate -s 16G "$1"; mkfs.ext4 -q -F "$1"; mkdir "$2"; mount -o loop,discard,noinit_itable "$1" "$2"; rmdir "$2/lost+found"`
 	if out, err := exec.CommandContext(ctx, "sh", "-euc", script, "sh", disk, dir).CombinedOutput(); err != nil {
-		return "", "", nil, errors.Join(fmt.Errorf("no ext4 in memory (use -place DIR): %w: %s", err, out), remove())
+		return "", nil, errors.Join(fmt.Errorf("no ext4 in memory (use -place DIR): %w: %s", err, out), remove())
 	}
-	return dir, "ext4 with a journal, on a loop device in memory", remove, nil
+	return dir, remove, nil
+}
+
+// unmountBelow unmounts what podman leaves mounted.
+func unmountBelow(dir string) (err error) {
+	for _, pattern := range []string{"s/overlay/*/merged", "s/overlay"} {
+		mounts, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is well formed
+		for _, m := range mounts {
+			err = errors.Join(err, unmount(m))
+		}
+	}
+	return err
+}
+
+// unmount unmounts dir if it is a mount.
+func unmount(dir string) error {
+	err := unix.Unmount(dir, 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 // machine says in one line where the figures come from.

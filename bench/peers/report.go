@@ -11,6 +11,7 @@ import (
 // report is everything that was measured, as it is written to the data file.
 type report struct {
 	Machine    string       `json:"machine"`
+	CPUs       int          `json:"cpus"`
 	FileSystem string       `json:"file_system"`
 	Versions   []string     `json:"versions"`
 	Rounds     int          `json:"rounds"`
@@ -55,6 +56,10 @@ func (r report) print(w io.Writer) {
 				median(tool.of(wall)), tool.ratio(t.Tools[0], wall),
 				median(tool.of(cpu)), tool.ratio(t.Tools[0], cpu), median(tool.of(rss)))
 		}
+		floor := func(s sample) float64 { return s.CPU / float64(r.CPUs) }
+		above := func(s sample) float64 { return s.Wall / floor(s) }
+		fmt.Fprintf(w, "\nThe floor of %s, its CPU over %d cores: %.2f s; it is %.2f times that.\n",
+			t.Tools[0].Tool, r.CPUs, median(t.Tools[0].of(floor)), median(t.Tools[0].of(above)))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 var sampleReport = report{
-	Machine: "2 CPUs", FileSystem: "ext4", Versions: []string{"peel 1", "other 2"}, Rounds: 3,
+	Machine: "2 CPUs", CPUs: 2, FileSystem: "ext4", Versions: []string{"peel 1", "other 2"}, Rounds: 3,
 	Tasks: []taskResult{{Image: "nginx", Task: "pull & unpack", Tools: []toolResult{
 		{"peel", []sample{{Wall: 1, CPU: 2, RSS: 30}, {Wall: 2, CPU: 2, RSS: 31}, {Wall: 3, CPU: 2, RSS: 29}}},
 		{"other", []sample{{Wall: 2, CPU: 4, RSS: 60}, {Wall: 6, CPU: 4, RSS: 60}, {Wall: 12, CPU: 4, RSS: 60}}},
@@ -35,6 +35,7 @@ func TestTableHasARowForEachTool(t *testing.T) {
 		"| nginx: pull & unpack | wall s | ratio | CPU s | ratio | peak MB |",
 		"| peel | 2.00 | 1.00 | 2.00 | 1.00 | 30 |",
 		"| other | 6.00 | 3.00 | 4.00 | 2.00 | 60 |",
+		"The floor of peel, its CPU over 2 cores: 1.00 s; it is 2.00 times that.",
 	} {
 		if !strings.Contains(b.String(), row+"\n") {
 			t.Errorf("no row %q in\n%s", row, b.String())

@@ -13,6 +13,7 @@ import (
 // release do not have the key.
 const (
 	suite      = "bookworm"
+	baseStep   = "debootstrap --variant=minbase " + suite
 	releaseKey = `
 mDMEY865UxYJKwYBBAHaRw8BAQdAd7Z0srwuhlB6JKFkcf4HU4SSS/xcRfwEQWzrcrf6AEq0SURl
 YmlhbiBTdGFibGUgUmVsZWFzZSBLZXkgKDEyL2Jvb2t3b3JtKSA8ZGViaWFuLXJlbGVhc2VAbGlz

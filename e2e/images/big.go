@@ -1,63 +1,29 @@
 package images
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
-
-	"peel/e2e/layout"
 )
 
 // big is what a compiler image looks like: more than a gigabyte in more than
-// thirty thousand files. Its packages are unpacked, not installed, which takes
-// a fraction of the time and makes the same files. The last layer has what few
-// packages have: devices, capabilities, other attributes, nanoseconds.
-func big(ctx context.Context, c *Cache, dst *layout.Dir) (_ ocispec.Descriptor, err error) {
-	r, discard, err := newRootfs(ctx, c, dst)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	defer func() { err = errors.Join(err, discard()) }()
-
-	debs := dst.Path + ".debs" // outside the tree, so that no layer holds them
-	defer func() { err = errors.Join(err, os.RemoveAll(debs)) }()
-	groups := []string{"golang-1.19-src golang-1.19-go", "libllvm14 llvm-14-dev libclang-cpp14", "libboost1.74-dev"}
-	err = r.chroot(ctx, "apt-get update -q; cd /tmp; apt-get download -q "+strings.Join(groups, " ")+"; rm -rf /var/lib/apt/lists/*")
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	if err := r.sh(ctx, fmt.Sprintf("rm -rf %[1]s; mkdir %[1]s; mv tmp/*.deb %[1]s", debs)); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	for _, group := range groups {
-		err := r.sh(ctx, fmt.Sprintf(`
-			for p in %s; do
-				dpkg-deb --fsys-tarfile %s/"$p"_*.deb | tar -x --keep-directory-symlink
-			done`, group, debs))
-		if err != nil {
-			return ocispec.Descriptor{}, err
+// thirty thousand files. The last layer has what few packages have: devices,
+// capabilities, other attributes, nanoseconds.
+var big = bulk{
+	groups: []string{
+		"golang-1.19-src golang-1.19-go",
+		"libllvm14 llvm-14-dev libclang-cpp14",
+		"libboost1.74-dev",
+	},
+	more: func(r *rootfs) error {
+		if err := rarities(r.dir); err != nil {
+			return err
 		}
-		if err := r.commit("unpack "+group, layerOptions{}); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-	}
-	if err := rarities(r.dir); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	if err := r.commit("devices, capabilities, attributes", layerOptions{nanoseconds: true}); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return r.image(ocispec.ImageConfig{
-		Cmd: []string{"bash"},
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/go-1.19/bin"},
-	})
+		return r.commit("devices, capabilities, attributes", layerOptions{nanoseconds: true})
+	},
 }
 
 // rarities adds one of each kind of file that a rootfs may hold and hardly ever

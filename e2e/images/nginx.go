@@ -24,6 +24,7 @@ func nginx(ctx context.Context, c *Cache, dst *layout.Dir) (_ ocispec.Descriptor
 		what string
 		do   func() error
 	}{
+		{baseStep, func() error { return nil }},
 		{"apt-get install nginx", func() error { return r.chroot(ctx, nginxInstall) }},
 		{"remove what installing left, start the configuration anew", func() error { return r.chroot(ctx, nginxTidy) }},
 		{"COPY docker-entrypoint.sh /", func() error { return r.write("docker-entrypoint.sh", 0o755, entrypoint) }},

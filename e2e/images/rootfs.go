@@ -126,8 +126,8 @@ func run(ctx context.Context, dir, name string, args ...string) error {
 	return nil
 }
 
-// newRootfs starts an image from the base tree, which becomes its first layer.
-// The returned function removes the tree.
+// newRootfs starts an image from the base tree, of which nothing is committed
+// yet. The returned function removes the tree.
 func newRootfs(ctx context.Context, c *Cache, dst *layout.Dir) (*rootfs, func() error, error) {
 	base, err := c.base(ctx)
 	if err != nil {
@@ -141,9 +141,5 @@ func newRootfs(ctx context.Context, c *Cache, dst *layout.Dir) (*rootfs, func() 
 	if err := run(ctx, "/", "cp", "-a", "--reflink=auto", base, dir); err != nil {
 		return nil, nil, errors.Join(err, discard())
 	}
-	r := &rootfs{dir: dir, dst: dst}
-	if err := r.commit("debootstrap --variant=minbase "+suite, layerOptions{}); err != nil {
-		return nil, nil, errors.Join(err, discard())
-	}
-	return r, discard, nil
+	return &rootfs{dir: dir, dst: dst}, discard, nil
 }
