@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"peel/internal/flock"
 	"peel/pkg/image/merge"
 	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
@@ -29,10 +31,8 @@ func (c *Cache) Prune(keep func() ([]ID, error)) (freed int64, err error) {
 		return 0, err
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return 0, ErrInUse
-	} else if err != nil {
-		return 0, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	if ok, err := flock.Try(f); !ok {
+		return 0, cmp.Or(err, ErrInUse)
 	}
 	ids, err := keep()
 	if err != nil {

@@ -1,11 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"peel/internal/flock"
 )
 
 // ErrInUse: another process has the store open, and may be about to name the
@@ -150,31 +152,21 @@ func (s *Store) admit() error {
 	if err != nil {
 		return err
 	}
-	if err := ignoreEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_SH) }); err != nil {
+	if err := flock.Share(f); err != nil {
 		f.Close()
-		return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		return err
 	}
 	s.users = f
 	return nil
 }
 
 func (s *Store) exclude() error {
-	err := ignoreEINTR(func() error { return unix.Flock(int(s.users.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		// A failed conversion has given up the shared lock (flock(2)).
-		return errors.Join(ErrInUse, s.readmit())
+	ok, err := flock.Try(s.users)
+	if !ok {
+		// The attempt has given up the shared lock.
+		return errors.Join(cmp.Or(err, ErrInUse), s.readmit())
 	}
-	return err
+	return nil
 }
 
-func (s *Store) readmit() error {
-	return ignoreEINTR(func() error { return unix.Flock(int(s.users.Fd()), unix.LOCK_SH) })
-}
-
-func ignoreEINTR(f func() error) error {
-	for {
-		if err := f(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
+func (s *Store) readmit() error { return flock.Share(s.users) }

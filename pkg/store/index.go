@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"peel/internal/flock"
 )
 
 // annotationSource, on a descriptor of index.json, is the digest that the
@@ -161,7 +163,7 @@ func (s *Store) lockIndex(ctx context.Context) (unlock func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(ctx, f); err != nil {
+	if err := flock.Lock(ctx, f); err != nil {
 		f.Close()
 		return nil, err
 	}

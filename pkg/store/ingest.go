@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"peel/internal/flock"
 )
 
 // Ingest is one blob on its way into the store. The caller holds it alone: all
@@ -43,13 +45,16 @@ func (s *Store) Ingest(ctx context.Context, d ocispec.Descriptor) (*Ingest, erro
 		if err != nil {
 			return nil, &Error{err}
 		}
-		if err := lock(ctx, f); err != nil {
+		if err := flock.Lock(ctx, f); err != nil {
 			f.Close()
 			return nil, err
 		}
 		// Whoever held the lock may have renamed the file into place meanwhile.
-		if !samePlace(f, path) {
+		if ours, err := flock.Names(path, f); !ours {
 			f.Close()
+			if err != nil {
+				return nil, &Error{err}
+			}
 			continue
 		}
 		if s.Has(d) {
@@ -66,12 +71,6 @@ func (s *Store) Ingest(ctx context.Context, d ocispec.Descriptor) (*Ingest, erro
 		}
 		return in, nil
 	}
-}
-
-func samePlace(f *os.File, path string) bool {
-	a, errA := f.Stat()
-	b, errB := os.Lstat(path)
-	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // settle lets the readers go on that wait for a blob which turned out to be
