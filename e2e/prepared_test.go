@@ -66,7 +66,11 @@ func same(t *testing.T, want tree.Tree, p *prepared.Prepared) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	got := list(t, fmt.Sprintf("/proc/self/fd/%d/", m.Fd()))
+	var got tree.Tree
+	_ = m.Do(func(fd int) error {
+		got = list(t, fmt.Sprintf("/proc/self/fd/%d/", fd))
+		return nil
+	})
 	for i, d := range tree.Compare(want, got) {
 		if i == 20 {
 			t.Fatal("and more")

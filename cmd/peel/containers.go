@@ -18,7 +18,7 @@ func (a *app) openRuntime() (*run.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return run.Open(run.Options{Data: root, OpenImage: a.openImage})
+	return run.Open(run.Options{Data: root, FindImage: a.findImage})
 }
 
 // container finds one container by its name or the beginning of its id.

@@ -58,11 +58,16 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 	}
 	// Until the container is there, and says itself that it needs the image.
 	defer prepared.Close()
-	if o.Tree, err = prepared.Tree(); err != nil {
+	if o.Tree, err = rt.OpenTree(prepared); err != nil {
 		return nil, err
 	}
 	defer o.Tree.Close()
-	spec, err := imageSpec(img, o.Tree, command, f)
+	root, err := o.Tree.Dup()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	spec, err := imageSpec(img, root, command, f)
 	if err != nil {
 		return nil, err
 	}
@@ -82,18 +87,13 @@ func (a *app) openCache() (*image.Cache, error) {
 	return image.Open(root)
 }
 
-// openImage is what containers of prepared images are started with.
-func (a *app) openImage(i run.Image) (*os.File, error) {
+// findImage is what containers of prepared images are started with.
+func (a *app) findImage(i run.Image) (run.Source, error) {
 	cache, err := a.openCache()
 	if err != nil {
 		return nil, err
 	}
-	p, err := cache.Restore(context.Background(), image.ID(i))
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
-	return p.Tree()
+	return cache.Restore(context.Background(), image.ID(i))
 }
 
 // prepare makes an image ready to be mounted. The Prepared is the caller's to close.

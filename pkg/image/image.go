@@ -31,6 +31,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"peel/pkg/store"
 )
@@ -76,8 +77,13 @@ type Prepared struct {
 	Index   string   // the path of the EROFS file system
 	Devices []string // the paths of its devices, in their order
 
+	key  string
 	lock *os.File
 }
+
+// Key is the same for those whose mounts show the same, as they are of the same
+// files. It may change when the image is prepared again.
+func (p *Prepared) Key() string { return p.key }
 
 // Close lets go of the image.
 func (p *Prepared) Close() error { return p.lock.Close() }
@@ -114,9 +120,12 @@ func (c *Cache) find(id ID) (*Prepared, error) {
 		return nil, err
 	}
 	p := &Prepared{Index: filepath.Join(dir, "index")}
-	if len(sizes) != 1 || !hasSize(p.Index, sizes[0]) {
+	var st unix.Stat_t
+	if len(sizes) != 1 || unix.Lstat(p.Index, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != sizes[0] {
 		return nil, ErrNotFound
 	}
+	// Whoever has it mounted keeps its inode from becoming another file's.
+	p.key = fmt.Sprintf("%s-%d-%d", id.Manifest.Encoded(), st.Dev, st.Ino)
 	var sparse []string
 	for _, d := range id.DiffIDs {
 		l, err := c.layer(d)

@@ -193,7 +193,11 @@ func listMounted(t testing.TB, p *Prepared) tree.Tree {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	got, err := tree.List(fmt.Sprintf("/proc/self/fd/%d/", m.Fd()))
+	var got tree.Tree
+	err = m.Do(func(fd int) (err error) {
+		got, err = tree.List(fmt.Sprintf("/proc/self/fd/%d/", fd))
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

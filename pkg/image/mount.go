@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"peel/internal/detached"
 )
 
 // Mount mounts the image read-only at target, an existing directory. An overlay on
@@ -19,16 +21,12 @@ func (p *Prepared) Mount(target string) error {
 		return err
 	}
 	defer m.Close()
-	if err := unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return &os.PathError{Op: "mount", Path: target, Err: err}
-	}
-	return nil
+	return m.Attach(target)
 }
 
-// Tree mounts the image where nobody else sees it, and returns its root: for
-// move_mount(2), or as a lower directory of an overlay. The mount ends when
-// neither the file nor what was made of it is open any more.
-func (p *Prepared) Tree() (*os.File, error) {
+// Tree mounts the image where nobody else sees it. Each mount has a page cache of
+// its own: those who have one already had better clone it.
+func (p *Prepared) Tree() (*detached.Mount, error) {
 	if err := kernelCan(); err != nil {
 		return nil, err
 	}
@@ -43,7 +41,7 @@ func openErofs() (fd int, err error) {
 	return fd, os.NewSyscallError("fsopen", err)
 }
 
-func mountFiles(index string, devices []string) (*os.File, error) {
+func mountFiles(index string, devices []string) (*detached.Mount, error) {
 	fd, err := openErofs()
 	if err != nil {
 		return nil, err
@@ -83,7 +81,7 @@ func mountFiles(index string, devices []string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fsmount", err)
 	}
-	return os.NewFile(uintptr(m), index), nil
+	return detached.New(m, index), nil
 }
 
 // mountError adds what the kernel has to say about a mount that failed: messages of

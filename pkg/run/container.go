@@ -20,7 +20,7 @@ type Container struct {
 	Record
 	rt *Runtime
 	// tree is the opened tree of Root.Image, for whoever needs it first.
-	tree atomic.Pointer[os.File]
+	tree atomic.Pointer[Tree]
 }
 
 // Record is the file container.json.
@@ -51,7 +51,7 @@ type Rootfs struct {
 	Dir string `json:"dir,omitempty"`
 	// Lower are read-only trees in overlay form, the topmost first.
 	Lower []string `json:"lower,omitempty"`
-	// Image is opened by Options.OpenImage, for each run anew.
+	// Image is mounted for each run anew: see Options.FindImage.
 	Image *Image `json:"image,omitempty"`
 }
 

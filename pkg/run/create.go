@@ -32,7 +32,7 @@ type CreateOptions struct {
 	Files map[string]string
 	// Tree is the image's tree, for one who has it open: it spares opening it
 	// again. It stays the caller's.
-	Tree *os.File
+	Tree *Tree
 	// Populate makes the root file system, and the config for it, in a directory
 	// of the container's own, which exists and is empty. The container's removal
 	// removes it.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/internal/beneath"
+	"peel/internal/detached"
 )
 
 // imageRuntime is a runtime whose images are one directory, mounted as those of a
@@ -20,19 +21,32 @@ func imageRuntime(t *testing.T, dir string) (rt *Runtime, root Rootfs, opened *i
 	t.Helper()
 	rt, opened = newRuntime(t), new(int)
 	want := Image{digest.FromString("manifest"), []digest.Digest{digest.FromString("layer")}}
-	rt.openImage = func(i Image) (*os.File, error) {
+	rt.findImage = func(i Image) (Source, error) {
 		if i.Manifest != want.Manifest || len(i.DiffIDs) != 1 || i.DiffIDs[0] != want.DiffIDs[0] {
 			t.Errorf("asked for %v", i)
 		}
-		*opened++
-		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		if err != nil {
-			return nil, err
-		}
-		ro := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		return os.NewFile(uintptr(fd), dir), unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &ro)
+		return &dirSource{dir: dir, opened: opened}, nil
 	}
 	return rt, Rootfs{Image: &want}, opened
+}
+
+// dirSource mounts a directory and counts how often.
+type dirSource struct {
+	dir, key string
+	opened   *int
+}
+
+func (d *dirSource) Key() string  { return d.key }
+func (d *dirSource) Close() error { return nil }
+
+func (d *dirSource) Tree() (*detached.Mount, error) {
+	*d.opened++
+	fd, err := unix.OpenTree(unix.AT_FDCWD, d.dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	ro := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	return detached.New(fd, d.dir), unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &ro)
 }
 
 // mountsWith are the mounts of this process that have word in their description.
@@ -171,7 +185,7 @@ func TestAnImageThatIsGoneIsSaidSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	errGone := errors.New("gone")
-	rt.openImage = func(Image) (*os.File, error) { return nil, errGone }
+	rt.findImage = func(Image) (Source, error) { return nil, errGone }
 	_, startErr := c.Start(Streams{})
 	_, openErr := c.OpenRoot()
 	_, createErr := rt.Create(t.Context(), root, probeSpec(t), CreateOptions{})

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/internal/detached"
 	"peel/pkg/run/internal/jsonlog"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/proto"
@@ -31,10 +32,18 @@ func (c *Container) StartDetached() error {
 	if err != nil {
 		return err
 	}
-	if tree != nil {
-		defer tree.Close()
+	cfg := monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID}
+	if tree == nil {
+		return monitor.Detach(cfg, nil)
 	}
-	return monitor.Detach(monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID, Tree: tree != nil}, tree)
+	defer tree.Close()
+	mount, err := tree.Dup()
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	cfg.Tree, cfg.TreeKey = true, tree.key
+	return monitor.Detach(cfg, mount)
 }
 
 // monitorConfig is what the monitor is told.
@@ -43,7 +52,8 @@ type monitorConfig struct {
 	Run  string `json:"run"`
 	ID   string `json:"id"`
 	// Tree: descriptor proto.FirstFD is the tree of the container's image.
-	Tree bool `json:"tree,omitempty"`
+	Tree    bool   `json:"tree,omitempty"`
+	TreeKey string `json:"treeKey,omitempty"`
 }
 
 // monitorMain is the monitor. It does not return.
@@ -67,7 +77,7 @@ func monitorMain() {
 		if c, err = rt.load(cfg.ID); err == nil {
 			if cfg.Tree {
 				unix.CloseOnExec(proto.FirstFD)
-				c.tree.Store(os.NewFile(proto.FirstFD, "image"))
+				c.tree.Store(&Tree{detached.New(proto.FirstFD, "image"), cfg.TreeKey})
 			}
 			err = c.monitor(func() { reportStarted(nil) })
 		}

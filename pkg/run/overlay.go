@@ -17,7 +17,7 @@ import (
 )
 
 // Image says which image a container is made of, in the words of its manifest and
-// its config. What it takes to open it is the business of Options.OpenImage.
+// its config. What it takes to find it is the business of Options.FindImage.
 type Image struct {
 	Manifest digest.Digest   `json:"manifest"`
 	DiffIDs  []digest.Digest `json:"diffIDs"`
@@ -42,7 +42,7 @@ func (c *Container) root() proto.Root {
 
 // openTree opens the tree of the container's image, for the caller to close; nil
 // where it has none. A tree can be attached once, so each start needs its own.
-func (c *Container) openTree() (*os.File, error) {
+func (c *Container) openTree() (*Tree, error) {
 	if c.Root.Image == nil {
 		return nil, nil
 	}
@@ -52,11 +52,16 @@ func (c *Container) openTree() (*os.File, error) {
 	return c.rt.open(*c.Root.Image)
 }
 
-func (rt *Runtime) open(i Image) (*os.File, error) {
-	if rt.openImage == nil {
-		return nil, fmt.Errorf("image %s: nobody to open it", i.Manifest)
+func (rt *Runtime) open(i Image) (*Tree, error) {
+	if rt.findImage == nil {
+		return nil, fmt.Errorf("image %s: nobody to find it", i.Manifest)
 	}
-	tree, err := rt.openImage(i)
+	src, err := rt.findImage(i)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", i.Manifest, err)
+	}
+	defer src.Close()
+	tree, err := rt.OpenTree(src)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", i.Manifest, err)
 	}
@@ -64,18 +69,22 @@ func (rt *Runtime) open(i Image) (*os.File, error) {
 }
 
 // treeOf returns a tree of the container's own; nil where its root is no image.
-func (rt *Runtime) treeOf(root Rootfs, open *os.File) (*os.File, error) {
+func (rt *Runtime) treeOf(root Rootfs, open *Tree) (*Tree, error) {
 	switch {
 	case root.Image == nil:
 		return nil, nil
 	case open == nil:
 		return rt.open(*root.Image)
 	}
-	return duplicate(open)
+	m, err := open.Again()
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{m, open.key}, nil
 }
 
 // makeOverlay makes the directories of a container's overlay in dir.
-func makeOverlay(dir string, tree *os.File) error {
+func makeOverlay(dir string, tree *Tree) error {
 	dirs := []string{"upper", "work"}
 	if tree != nil {
 		dirs = append(dirs, "lower")
@@ -88,23 +97,15 @@ func makeOverlay(dir string, tree *os.File) error {
 	if tree == nil {
 		return nil
 	}
-	return copyAttributes(tree, filepath.Join(dir, "upper"))
-}
-
-func duplicate(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	return tree.Do(func(fd int) error { return copyAttributes(fd, filepath.Join(dir, "upper")) })
 }
 
 // copyAttributes gives dir what the directory tree has: a directory that is in
 // several layers of an overlay has the attributes of the topmost.
-func copyAttributes(tree *os.File, dir string) error {
+func copyAttributes(tree int, dir string) error {
 	fail := func(err error) error { return &os.PathError{Op: "copy attributes of the root to", Path: dir, Err: err} }
 	var st unix.Stat_t
-	if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
+	if err := unix.Fstat(tree, &st); err != nil {
 		return fail(err)
 	}
 	if err := unix.Lchown(dir, int(st.Uid), int(st.Gid)); err != nil {
@@ -113,7 +114,7 @@ func copyAttributes(tree *os.File, dir string) error {
 	if err := unix.Chmod(dir, st.Mode&0o7777); err != nil {
 		return fail(err)
 	}
-	if err := copyXattrs(fmt.Sprintf("/proc/self/fd/%d", tree.Fd()), dir); err != nil {
+	if err := copyXattrs(fmt.Sprintf("/proc/self/fd/%d", tree), dir); err != nil {
 		return fail(err)
 	}
 	times := []unix.Timespec{st.Atim, st.Mtim}
@@ -181,8 +182,8 @@ func (c *Container) stoppedRoot() (*os.File, error) {
 			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 				return &os.PathError{Op: "make private", Path: "/", Err: err}
 			}
-			if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, r.Lower[0], unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-				return &os.PathError{Op: "mount", Path: r.Lower[0], Err: err}
+			if err := tree.Attach(r.Lower[0]); err != nil {
+				return err
 			}
 		}
 		fd, err := mountfd.NewOverlay(mountfd.Overlay{Lower: append([]string{r.Upper}, r.Lower...), UserXattr: ownUser})

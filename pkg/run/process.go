@@ -27,6 +27,7 @@ type Process struct {
 	child     *monitor.Child
 	container *Container // of a first process
 	lock      *os.File
+	kept      *Tree // for others who start containers of its image; may be nil
 	group     *cgroup.Group
 	last      LastRun
 	// sharesPids: the end of the process does not end the others of the
@@ -71,9 +72,9 @@ func (p *Process) finish(code int) error {
 	c := p.container
 	p.last.Finished, p.last.Code = time.Now(), code
 	p.last.OOMKilled = code == 128+int(unix.SIGKILL) && p.group.OOMKills() > 0
-	var err error
+	err := c.takeBack(p.kept)
 	if p.sharesPids {
-		err = killGroup(p.group)
+		err = errors.Join(err, killGroup(p.group))
 	}
 	if c.AutoRemove {
 		return errors.Join(err, leaveCode(p.lock, code), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)), c.remove())

@@ -30,7 +30,7 @@ type Runtime struct {
 	data string // containers/ and names/: survives a reboot
 	run  string // locks and states of what runs: does not
 
-	openImage func(Image) (*os.File, error)
+	findImage func(Image) (Source, error)
 }
 
 // Options say where. The zero value is the usual place of the user.
@@ -39,10 +39,9 @@ type Options struct {
 	Data string
 	// Run is the directory for what runs; it should not survive a reboot.
 	Run string
-	// OpenImage opens the root directory of an image, as a read-only mount that is
-	// attached nowhere (fsmount(2)), and that nobody else is going to attach. It
-	// may be nil where no container has a Rootfs.Image, or none of those starts.
-	OpenImage func(Image) (*os.File, error)
+	// FindImage finds an image that is to be mounted. It may be nil where no
+	// container has a Rootfs.Image, or none of those starts.
+	FindImage func(Image) (Source, error)
 }
 
 // Open makes the directories where they are missing. Nobody else may look into
@@ -55,7 +54,7 @@ func Open(o Options) (*Runtime, error) {
 	if o.Run == "" {
 		o.Run = defaultRun()
 	}
-	rt := &Runtime{openImage: o.OpenImage}
+	rt := &Runtime{findImage: o.FindImage}
 	var err error
 	if rt.data, err = filepath.Abs(o.Data); err != nil {
 		return nil, err

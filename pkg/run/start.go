@@ -72,8 +72,13 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	var mount *os.File
 	if tree != nil {
 		defer tree.Close()
+		if mount, err = tree.Dup(); err != nil {
+			return nil, err
+		}
+		defer mount.Close()
 	}
 	seccompProfile := spec.Linux.Seccomp
 	spec.Linux.Seccomp = nil // the guest gets the program
@@ -81,7 +86,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Fill: c.toFill()},
 		Group:   group,
 		Streams: monitor.Streams(streams),
-		Tree:    tree,
+		Tree:    mount,
 		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
 	}
 	last := LastRun{Started: time.Now()}
@@ -94,6 +99,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	if err := writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
 		return nil, err
 	}
+	kept := c.lend(tree) // before the guest attaches it: then it is out of reach
 	child, err := l.Start()
 	if err == nil {
 		st.Pid, st.Birth = child.Pid, bornAt(child.Pid)
@@ -103,9 +109,9 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	}
 	if err != nil {
 		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
-		return nil, errors.Join(err, group.Remove(), os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+		return nil, errors.Join(err, c.takeBack(kept), group.Remove(), os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
 	}
-	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, group: group, last: last, sharesPids: sharesPids(spec)}, nil
+	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, kept: kept, group: group, last: last, sharesPids: sharesPids(spec)}, nil
 }
 
 // newGroup prepares the container's cgroups. A user has none to make: to run
