@@ -101,16 +101,7 @@ func ExitCode(err error) int {
 // bornAt is when a process started, in ticks since boot; 0 when it is gone. A
 // zombie is gone. Together with the pid it names a process for good.
 func bornAt(pid int) uint64 {
-	if pid <= 0 {
-		return 0
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// proc_pid_stat(5): the name in field 2 may hold spaces and parentheses;
-	// after it come the state as field 3 and the start as field 22.
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	f := statFields(pid)
 	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
 		return 0
 	}
@@ -119,4 +110,18 @@ func bornAt(pid int) uint64 {
 		return 0
 	}
 	return t
+}
+
+// statFields are the fields of /proc/PID/stat from the third on, the state; nil
+// where there is no such process.
+func statFields(pid int) [][]byte {
+	if pid <= 0 {
+		return nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	// proc_pid_stat(5): the name in field 2 may hold spaces and parentheses.
+	return bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 }
