@@ -47,8 +47,9 @@ func newRunCommand(a *app) *cobra.Command {
 		Short: "Run a command in a new container",
 		Long: `Run a command in a new container.
 
-BUNDLE is a directory with a config.json, and begins with "." or "/". IMAGE is a
-reference; one that is not in the store is pulled. The container gets docker's
+BUNDLE is a directory with a config.json, and begins with "." or "/"; the hooks it
+names are run with your rights. IMAGE is a reference; one that is not in the store
+is pulled. The container gets docker's
 default confinement, and no network but its own loopback.
 
 The exit code is the command's; 125 if peel failed, 126 if the command cannot be
@@ -145,7 +146,11 @@ func (a *app) startContainer(ctx context.Context, c *run.Container, f streamFlag
 	if err != nil {
 		return undo(err)
 	}
-	return exitWith(f.follow(p))
+	code, err := f.follow(p)
+	for _, w := range p.Warnings() {
+		fmt.Fprintln(a.stderr, "peel: warning:", w)
+	}
+	return exitWith(code, err)
 }
 
 // resolve turns what was typed into wishes.
@@ -354,7 +359,7 @@ func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFla
 	if f.tty {
 		spec.Process.ConsoleSize = run.TerminalSize(os.Stdout)
 	}
-	f.create.Image = dir
+	f.create.Image, f.create.Bundle = dir, dir
 	return rt.Create(ctx, run.Rootfs{Dir: rootfs}, &spec, f.create)
 }
 

@@ -30,6 +30,8 @@ type Record struct {
 	// Image is the reference it was made from, or the bundle's directory.
 	Image   string    `json:"image"`
 	Created time.Time `json:"created"`
+	// Bundle is the directory that the config is from, for its hooks.
+	Bundle string `json:"bundle,omitempty"`
 	// Args is the command, as the config has it.
 	Args []string `json:"args"`
 	Root Rootfs   `json:"root"`
@@ -84,6 +86,8 @@ type LastRun struct {
 	Code      int    `json:"code"`
 	OOMKilled bool   `json:"oomKilled,omitempty"`
 	Error     string `json:"error,omitempty"` // why it could not start
+	// Warnings tell of hooks that have failed after the end.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // state is the file state.json of a running container, or of one on its way: then

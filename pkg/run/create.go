@@ -21,6 +21,8 @@ type CreateOptions struct {
 	Name string
 	// Image is shown by ps.
 	Image string
+	// Bundle is the directory that the config is from; empty where it is from none.
+	Bundle string
 	// User is docker's user[:group], looked up in the root file system when the
 	// container starts; empty leaves the ids of the config.
 	User       string
@@ -130,7 +132,7 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes []VolumeUse, o CreateOptions) (*Container, error) {
 	c := &Container{rt: rt, Record: Record{
 		Args: spec.Process.Args, ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
-		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels, VolumeUses: volumes,
+		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels, VolumeUses: volumes, Bundle: o.Bundle,
 	}}
 	if c.Name == "" {
 		c.Name = randomName()

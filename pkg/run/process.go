@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/run/internal/cgroup"
@@ -33,6 +34,7 @@ type Process struct {
 	// sharesPids: the end of the process does not end the others of the
 	// container.
 	sharesPids bool
+	spec       *specs.Spec
 	// beforeEnd is called when the process has ended and before its run is
 	// over for others.
 	beforeEnd func()
@@ -77,10 +79,26 @@ func (p *Process) finish(code int) error {
 		err = errors.Join(err, killGroup(p.group))
 	}
 	if c.AutoRemove {
-		return errors.Join(err, leaveCode(p.lock, code), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)), c.remove())
+		err = errors.Join(err, leaveCode(p.lock, code), p.group.Remove())
+		p.warn(c.stopped(p.spec))
+		return errors.Join(err, os.Remove(c.rt.stateFile(c.ID)), c.remove())
 	}
 	// The exit code first: once the state is gone nobody can find it out.
-	return errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove(), os.Remove(c.rt.stateFile(c.ID)))
+	err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove())
+	if p.warn(c.stopped(p.spec)) {
+		err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true))
+	}
+	return errors.Join(err, os.Remove(c.rt.stateFile(c.ID)))
+}
+
+// Warnings tell what went wrong after the container's end, once Wait has returned.
+func (p *Process) Warnings() []string { return p.last.Warnings }
+
+func (p *Process) warn(failed []error) bool {
+	for _, err := range failed {
+		p.last.Warnings = append(p.last.Warnings, err.Error())
+	}
+	return len(failed) > 0
 }
 
 // ExitCode is docker's exit code for an error of Start or Exec: 127 when the

@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"peel/pkg/run/internal/cgroup"
+	"peel/pkg/run/internal/hook"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/mountfd"
 	"peel/pkg/run/internal/proto"
@@ -83,11 +84,12 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	seccompProfile := spec.Linux.Seccomp
 	spec.Linux.Seccomp = nil // the guest gets the program
 	l := monitor.Launch{
-		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Fill: c.toFill()},
+		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Fill: c.toFill(), Bundle: c.hookState(spec, "", 0).Bundle},
 		Group:   group,
 		Streams: monitor.Streams(streams),
 		Tree:    mount,
 		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
+		Created: func(pid int) error { return c.created(spec, pid) },
 	}
 	last := LastRun{Started: time.Now()}
 	if err := writeJSON(c.rt.lastRunFile(c.ID), &last, false); err != nil {
@@ -107,11 +109,21 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 			child.Abandon()
 		}
 	}
-	if err != nil {
-		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
-		return nil, errors.Join(err, c.takeBack(kept), group.Remove(), os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+	if err == nil {
+		if err = hook.Run(hooksOf(spec).Poststart, c.hookState(spec, specs.StateRunning, child.Pid)); err != nil {
+			child.Abandon()
+			err = errors.Join(err, killGroup(group))
+		}
 	}
-	return &Process{child: child, Terminal: child.Terminal, container: c, lock: lock, kept: kept, group: group, last: last, sharesPids: sharesPids(spec)}, nil
+	if err != nil {
+		err = errors.Join(append([]error{err, c.takeBack(kept), group.Remove()}, c.stopped(spec)...)...)
+		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
+		return nil, errors.Join(err, os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+	}
+	return &Process{
+		child: child, Terminal: child.Terminal, container: c, lock: lock, kept: kept, group: group, last: last,
+		sharesPids: sharesPids(spec), spec: spec,
+	}, nil
 }
 
 // newGroup prepares the container's cgroups. A user has none to make: to run
@@ -175,6 +187,10 @@ func (c *Container) cleanUp() error {
 	}
 	if err := group.Remove(); err != nil {
 		return err
+	}
+	// Nobody has told the hooks of that end. A container that was removed has none.
+	if spec, err := c.Spec(); err == nil {
+		_ = c.stopped(spec) // nobody is left to be warned
 	}
 	return os.Remove(c.rt.stateFile(c.ID))
 }

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -35,9 +34,6 @@ func validate(s *specs.Spec) error {
 		return err
 	}
 	for field, set := range map[string]bool{
-		// A hook is a program of the host that a config names. Configs come from
-		// strangers, and nothing here starts one.
-		"hooks":                   s.Hooks != nil && !emptyHooks(s.Hooks),
 		"process.scheduler":       s.Process.Scheduler != nil,
 		"process.ioPriority":      s.Process.IOPriority != nil,
 		"process.execCPUAffinity": s.Process.ExecCPUAffinity != nil,
@@ -60,16 +56,13 @@ func validate(s *specs.Spec) error {
 			return &UnsupportedError{fmt.Sprintf("linux.devices[%d].path", i), fmt.Sprintf("%q is not absolute", d.Path)}
 		}
 	}
+	if err := validateHooks(s.Hooks); err != nil {
+		return err
+	}
 	if err := validateNamespaces(s); err != nil {
 		return err
 	}
 	return validateSysctls(s)
-}
-
-// emptyHooks: every list of hooks, deprecated ones too, is left out when empty.
-func emptyHooks(h *specs.Hooks) bool {
-	b, err := json.Marshal(h)
-	return err == nil && string(b) == "{}"
 }
 
 // validateStrings refuses what would be cut at a NUL byte on its way to the kernel.

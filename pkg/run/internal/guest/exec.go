@@ -12,18 +12,31 @@ import (
 	"peel/pkg/run/internal/proto"
 )
 
-// exec replaces this process by the program. ready is called last before
+// exec replaces this process by the program. hooks, unless nil, runs what is to run
+// before it, and as it: with its user and its filter. ready is called last before
 // nothing of ours runs any more.
-func (p *process) exec(ready func() error) error {
+func (p *process) exec(hooks, ready func() error) error {
 	if err := p.ready(); err != nil {
 		return err
 	}
 	p.explain = newExplainer(p)
+	if hooks != nil {
+		// Before the limit on processes, which ready has set: to start a program
+		// takes threads. The filter has to allow the report, then.
+		if err := p.confine(); err != nil {
+			return err
+		}
+		if err := hooks(); err != nil {
+			return err
+		}
+	}
 	if err := ready(); err != nil {
 		return proto.Fail("report", "", err)
 	}
-	if err := p.confine(); err != nil {
-		return err
+	if hooks == nil {
+		if err := p.confine(); err != nil {
+			return err
+		}
 	}
 	return p.failedExec(p.program, syscall.Exec(p.program, p.spec.Args, p.env()))
 }

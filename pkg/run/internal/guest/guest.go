@@ -92,6 +92,9 @@ func (g *guest) run() error {
 	if err != nil {
 		return err
 	}
+	if err := g.createHooks(); err != nil {
+		return err
+	}
 	if err := g.pivot(); err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (g *guest) run() error {
 	if err := p.pty.control(); err != nil {
 		return proto.Fail("controlling terminal", "", err)
 	}
-	return p.exec(func() error {
+	return p.exec(g.startHooks(), func() error {
 		return proto.Ask(proto.ReportFD, "exec")
 	})
 }

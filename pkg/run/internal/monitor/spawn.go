@@ -61,6 +61,9 @@ type Launch struct {
 	Tree *os.File
 	// Filter compiles the seccomp profile: it runs while the guest starts up.
 	Filter func() (*proto.Filter, error)
+	// Created is called when the container is made, and its program not begun, if
+	// there are hooks for that.
+	Created func(pid int) error
 }
 
 // Start starts the container. When it returns nil the image's program runs; an
@@ -102,7 +105,9 @@ func (l *Launch) instruct(c *Child, pipes *pipes) error {
 	if err := pipes.send(&l.Guest); err != nil {
 		return err
 	}
-	r, err := pipes.follow(c, map[string]func() error{"exec": l.Group.LimitPids, "free": l.Group.FreePids})
+	r, err := pipes.follow(c, map[string]func() error{
+		"created": func() error { return l.Created(c.Pid) }, "exec": l.Group.LimitPids, "free": l.Group.FreePids,
+	})
 	if err == nil && r.Stage != "exec" {
 		err = errors.New("the container's first process ended before its program began")
 	}

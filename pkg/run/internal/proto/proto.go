@@ -65,6 +65,8 @@ type Guest struct {
 	// Fill are the destinations of bind mounts that get, if they are empty, what the
 	// root file system has there.
 	Fill []string `json:"fill,omitempty"`
+	// Bundle is what hooks are told of where the config is.
+	Bundle string `json:"bundle,omitempty"`
 	// Cgroups are the container's directories by controller, as the host sees
 	// them; "" is the unified one.
 	Cgroups map[string]string `json:"cgroups,omitempty"`
@@ -89,7 +91,7 @@ type Filter struct {
 
 // Report is what a child says.
 type Report struct {
-	// Stage "pty" carries a terminal's controlling end as a descriptor; "exec"
+	// Stage "created" waits for the hooks of the runtime; "pty" carries a terminal's controlling end as a descriptor; "exec"
 	// is the last word before execve, after which the guest waits in Ask; "free" asks
 	// for limits to be lifted; "forked" carries Pid and a pidfd of the
 	// program; "failed" Failure.
