@@ -119,7 +119,7 @@ func TestWhatCannotBeKeptIsRefused(t *testing.T) {
 			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 			s.Linux.Namespaces = []specs.LinuxNamespace{mnt}
 		},
-		"a hook":                       func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}} },
+		"a relative hook":              func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "bin/true"}}} },
 		"a relative working directory": func(s *specs.Spec) { s.Process.Cwd = "srv" },
 		"a relative destination":       func(s *specs.Spec) { s.Mounts[0].Destination = "proc" },
 		"no command":                   func(s *specs.Spec) { s.Process.Args = nil },
