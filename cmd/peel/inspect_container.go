@@ -64,7 +64,8 @@ type containerLimits struct {
 }
 
 type containerMount struct {
-	Type        string
+	Type        string // bind or volume
+	Name        string `json:",omitempty"` // of a volume
 	Source      string
 	Destination string
 	Mode        string
@@ -110,10 +111,14 @@ func inspectContainer(c *run.Container, st *store.Store) (*containerFacts, error
 		f.AppArmorProfile = p.ApparmorProfile
 		f.Config.Tty, f.Config.Env, f.Config.WorkingDir = p.Terminal, p.Env, p.Cwd
 	}
-	for _, m := range c.Volumes(spec) {
-		f.Mounts = append(f.Mounts, containerMount{
+	for _, m := range c.Binds(spec) {
+		mount := containerMount{
 			Type: "bind", Source: m.Source, Destination: m.Destination, Mode: strings.Join(m.Options, ","), RW: !slices.Contains(m.Options, "ro"),
-		})
+		}
+		if i := slices.IndexFunc(c.VolumeUses, func(u run.VolumeUse) bool { return u.Destination == m.Destination }); i >= 0 {
+			mount.Type, mount.Name = "volume", c.VolumeUses[i].Name
+		}
+		f.Mounts = append(f.Mounts, mount)
 	}
 	return f, nil
 }
@@ -134,7 +139,7 @@ func imageOf(c *run.Container, st *store.Store) string {
 
 func limitsOf(c *run.Container, spec *specs.Spec) containerLimits {
 	l := containerLimits{Binds: []string{}, NetworkMode: networkMode(spec), AutoRemove: c.AutoRemove, Ulimits: []specs.POSIXRlimit{}}
-	for _, m := range c.Volumes(spec) {
+	for _, m := range c.Binds(spec) {
 		l.Binds = append(l.Binds, m.Source+":"+m.Destination)
 	}
 	if spec.Root != nil {

@@ -16,7 +16,7 @@ func containerCommands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
 		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newInspectCommand(a), newVolumeCommand(a),
-		newTopCommand(a), newStatsCommand(a), newPortCommand(a),
+		newTopCommand(a), newStatsCommand(a), newPortCommand(a), newDiffCommand(a),
 	}
 }
 

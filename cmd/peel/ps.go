@@ -146,7 +146,7 @@ func newContainerRow(c *run.Container, s run.Status, now time.Time, noTrunc bool
 	}
 	if spec, err := c.Spec(); err == nil { // else it is being removed
 		var volumes []string
-		for _, m := range c.Volumes(spec) {
+		for _, m := range c.Binds(spec) {
 			volumes = append(volumes, printable(m.Source))
 		}
 		row.Mounts, row.Networks = strings.Join(volumes, ","), networkMode(spec)
