@@ -22,9 +22,9 @@ var mayImport = map[string][]string{
 	"peel/bench/inflate":            {"peel/pkg/layers/*"},
 	"peel/bench/prepare":            {"peel/e2e/layout", "peel/pkg/*"},
 	"peel/pkg/progress":             {},
-	"peel/pkg/store":                {"peel/internal/flock"},
+	"peel/pkg/store":                {"peel/internal/flock", "peel/internal/hashes"},
 	"peel/pkg/registry":             {"peel/pkg/store", "peel/pkg/progress"},
-	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate"},
+	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate", "peel/internal/hashes"},
 	"peel/pkg/layers/gzip":          {"peel/pkg/layers/inflate"},
 	"peel/pkg/layers/tar":           {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
 	"peel/pkg/layers/changeset":     {"peel/pkg/layers/tar", "peel/pkg/progress"},

@@ -49,6 +49,7 @@ type gzipDecoder struct {
 	*gzip.Reader
 	size  int64
 	asked bool
+	ahead int // goroutines that decode ahead
 }
 
 const (
@@ -70,7 +71,8 @@ func (d *gzipDecoder) Decode(window []byte, pos int) (int, error) {
 		// Each open layer keeps two processors busy. To decode ahead is half as
 		// much work again, and pays only with several of the others.
 		if n := runtime.GOMAXPROCS(0) - 2*int(running.Load()); n >= 2 {
-			d.Speculate(min(n, maxAhead))
+			d.ahead = min(n, maxAhead)
+			d.Speculate(d.ahead)
 		}
 	}
 	return end, err

@@ -9,7 +9,7 @@
 // The work is a pipe, whose stages run at once and share each chunk of the tar
 // stream by reference:
 //
-//	          goroutine              goroutine
+//	          goroutine        one for several layers
 //	blob --> read, decode --+--> hash for the DiffID
 //	                        |
 //	                        +--> Next: the caller

@@ -1,38 +1,36 @@
 package layers
 
 import (
-	"crypto/sha256"
-	"hash"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"peel/internal/hashes"
 	"peel/pkg/layers/inflate"
 )
 
-// depth is how many chunks may wait for each of the two sides that take them. It
-// evens out stages of unequal speed; a slower one sets the pace all the same.
+// depth is how many chunks may wait for the caller. It evens out stages of unequal
+// speed; a slower one sets the pace all the same. No more wait to be hashed.
 const depth = 4
 
-// pipe runs the stages of a layer. The goroutine that decodes sends each chunk
-// to the hash side and to the caller, so both see all chunks in order; closing
-// its channels ends the other side.
+// pipe runs the stages of a layer. The goroutine that decodes gives each chunk to
+// be hashed and sends it to the caller.
 type pipe struct {
 	dec  decoder
-	hash hash.Hash
+	hash *hashes.Stream
 
 	window *Chunk // what decode fills next
 	began  bool
 
-	toHash, toCaller chan *Chunk
-	err              error // why toCaller was closed; read after that
-	stop             chan struct{}
-	running          sync.WaitGroup
-	closed           bool
+	toCaller chan *Chunk
+	err      error // why toCaller was closed; read after that
+	stop     chan struct{}
+	running  sync.WaitGroup
+	closed   bool
 }
 
 func newPipe(dec decoder) *pipe {
-	return &pipe{dec: dec, hash: sha256.New()}
+	return &pipe{dec: dec, hash: hashes.New()}
 }
 
 // next returns the next chunk, with a reference for the caller.
@@ -64,13 +62,11 @@ func (p *pipe) first() (*Chunk, error) {
 		p.hash.Write(c.Bytes)
 		return c, nil
 	}
-	p.toHash, p.toCaller = make(chan *Chunk, depth), make(chan *Chunk, depth)
-	p.stop = make(chan struct{})
+	p.toCaller, p.stop = make(chan *Chunk, depth), make(chan struct{})
 	c.Retain()
-	p.toHash <- c
+	p.hash.Add(c.Bytes, c)
 	running.Add(1)
 	p.running.Go(p.runDecoder)
-	p.running.Go(p.runHash)
 	return c, nil
 }
 
@@ -99,7 +95,6 @@ func (p *pipe) decode() (*Chunk, error) {
 
 func (p *pipe) runDecoder() {
 	defer close(p.toCaller)
-	defer close(p.toHash)
 	for {
 		c, err := p.decode()
 		if c != nil && !p.send(c) {
@@ -115,29 +110,13 @@ func (p *pipe) runDecoder() {
 // send hands a chunk, with its reference, to both sides, unless the pipe stops.
 func (p *pipe) send(c *Chunk) bool {
 	c.Retain()
-	for _, to := range []chan<- *Chunk{p.toHash, p.toCaller} {
-		select {
-		case to <- c:
-		case <-p.stop:
-			// The references of the sides that have not got it.
-			if to == p.toHash {
-				c.Release()
-			}
-			c.Release()
-			return false
-		}
-	}
-	return true
-}
-
-func (p *pipe) runHash() {
-	for c := range p.toHash {
-		select {
-		case <-p.stop: // nobody will ask
-		default:
-			p.hash.Write(c.Bytes)
-		}
+	p.hash.Add(c.Bytes, c)
+	select {
+	case p.toCaller <- c:
+		return true
+	case <-p.stop:
 		c.Release()
+		return false
 	}
 }
 
@@ -159,6 +138,7 @@ func (p *pipe) close() {
 			c.Release()
 		}
 		p.running.Wait()
+		p.hash.Wait()
 		running.Add(-1)
 	}
 	if p.window != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"hash"
 	"io"
 	"os"
 
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/internal/flock"
+	"peel/internal/hashes"
 )
 
 // Ingest is one blob on its way into the store. The caller holds it alone: all
@@ -23,7 +23,7 @@ type Ingest struct {
 	store   *Store
 	desc    ocispec.Descriptor
 	file    *os.File // holds the flock
-	hash    hash.Hash
+	hash    *hashes.Stream
 	off     int64
 	arrival *arrival
 	closed  bool
@@ -99,7 +99,7 @@ func (s *Store) arrivalOf(d digest.Digest) *arrival {
 
 // resume hashes what an earlier transfer has left.
 func (in *Ingest) resume() error {
-	in.hash = in.desc.Digest.Algorithm().Hash()
+	in.hash = hashes.New()
 	n, err := io.CopyBuffer(struct{ io.Writer }{in.hash}, io.NewSectionReader(in.file, 0, 1<<62), make([]byte, 256<<10))
 	if err != nil {
 		return err
@@ -141,9 +141,10 @@ func (in *Ingest) Write(p []byte) (int, error) {
 		return 0, &VerifyError{Want: in.desc, GotSize: in.off + int64(len(p))}
 	}
 	n, err := in.file.Write(p)
-	in.hash.Write(p[:n])
 	in.off += int64(n)
 	in.arrival.grow(in.off)
+	in.hash.Add(p[:n], nil)
+	in.hash.Wait()
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = errors.Join(err, in.drop())
 	}
