@@ -38,6 +38,7 @@ type runFlags struct {
 	publish    []string
 	when       string
 	form       string
+	dryRun     bool
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -95,6 +96,7 @@ executed, 127 if it is not there.`,
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "not supported yet: use --network host")
 	flags.StringVar(&f.when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
 	flags.StringVar(&f.form, "store-form", formAuto, "`FORM` of the image's files: image, mounted without creating any; files; auto, image where Linux can")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the config.json, and what it comes to, of the container that would be made; make none")
 	return cmd
 }
 
@@ -111,11 +113,11 @@ func (a *app) run(ctx context.Context, what string, command []string, f runFlags
 	}
 	var c *run.Container
 	if strings.HasPrefix(what, ".") || strings.HasPrefix(what, "/") {
-		c, err = createFromBundle(ctx, rt, what, f)
+		c, err = a.createFromBundle(ctx, rt, what, f)
 	} else {
 		c, err = a.createFromImage(ctx, rt, what, command, f)
 	}
-	if err != nil {
+	if err != nil || f.dryRun {
 		return err
 	}
 	return a.startContainer(ctx, c, f.streamFlags)
@@ -213,7 +215,7 @@ func (f *runFlags) resolveMounts() error {
 			return err
 		}
 		// docker makes a directory where the source is missing.
-		if m.Type == "bind" && !isFile(m.Source) {
+		if m.Type == "bind" && !f.dryRun && !isFile(m.Source) {
 			if err := os.MkdirAll(m.Source, 0o755); err != nil {
 				return err
 			}
@@ -318,7 +320,7 @@ func (f *runFlags) securityOptions() error {
 const maxConfig = 16 << 20
 
 // createFromBundle takes the config as it is, and over it what was typed.
-func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFlags) (*run.Container, error) {
+func (a *app) createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFlags) (*run.Container, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -360,7 +362,7 @@ func createFromBundle(ctx context.Context, rt *run.Runtime, dir string, f runFla
 		spec.Process.ConsoleSize = run.TerminalSize(os.Stdout)
 	}
 	f.create.Image, f.create.Bundle = dir, dir
-	return rt.Create(ctx, run.Rootfs{Dir: rootfs}, &spec, f.create)
+	return a.create(ctx, rt, run.Rootfs{Dir: rootfs}, &spec, f.create, f.dryRun)
 }
 
 // asMistake marks a wish that cannot be meant as the caller's mistake.

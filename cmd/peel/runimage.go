@@ -43,7 +43,7 @@ func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string,
 	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
 		return a.populate(ctx, dir, req, command, f)
 	}
-	return rt.Create(ctx, run.Rootfs{}, nil, o)
+	return a.create(ctx, rt, run.Rootfs{}, nil, o, f.dryRun)
 }
 
 // createMounted makes a container whose image is going to be mounted;
@@ -75,7 +75,7 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 		o.StopSignal = img.Config.Config.StopSignal
 	}
 	id := run.Image(image.IDOf(img))
-	return rt.Create(ctx, run.Rootfs{Image: &id}, spec, o)
+	return a.create(ctx, rt, run.Rootfs{Image: &id}, spec, o, f.dryRun)
 }
 
 // openCache opens the cache of prepared images, which is beside the store.

@@ -15,7 +15,7 @@ func (c *Container) Binds(spec *specs.Spec) []specs.Mount {
 }
 
 func (c *Container) isBind(m specs.Mount) bool {
-	own := filepath.Join(c.rt.dataDir(c.ID), "files") + "/"
+	own := filepath.Join(c.rt.dataDir(c.ID), ownFiles) + "/"
 	bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 	return bind && !strings.HasPrefix(m.Source, own)
 }

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,17 +175,12 @@ func (rt *Runtime) writeFiles(id, tmp string, spec *specs.Spec, files map[string
 	if len(files) == 0 {
 		return spec, nil
 	}
-	if err := os.Mkdir(filepath.Join(tmp, "files"), 0o755); err != nil {
+	changed, places := rt.placeFiles(id, spec, files)
+	if err := os.Mkdir(filepath.Join(tmp, ownFiles), 0o755); err != nil {
 		return nil, err
 	}
-	changed := *spec
-	changed.Mounts = slices.Clone(spec.Mounts)
-	for _, place := range slices.Sorted(maps.Keys(files)) {
-		if slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return filepath.Clean(m.Destination) == place }) {
-			continue // somebody has another file in mind
-		}
-		name := filepath.Join("files", filepath.Base(place))
-		f, err := os.OpenFile(filepath.Join(tmp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	for _, place := range places {
+		f, err := os.OpenFile(filepath.Join(tmp, ownFiles, filepath.Base(place)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
 			return nil, err
 		}
@@ -195,11 +191,44 @@ func (rt *Runtime) writeFiles(id, tmp string, spec *specs.Spec, files map[string
 		if err := errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
+	}
+	return changed, nil
+}
+
+// ownFiles is where a container's own files are, in its directory.
+const ownFiles = "files"
+
+// placeFiles returns a config that mounts files, and the places at which it does:
+// those at which somebody has another file in mind are left out.
+func (rt *Runtime) placeFiles(id string, spec *specs.Spec, files map[string]string) (*specs.Spec, []string) {
+	changed := *spec
+	changed.Mounts = slices.Clone(spec.Mounts)
+	var places []string
+	for _, place := range slices.Sorted(maps.Keys(files)) {
+		if slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return filepath.Clean(m.Destination) == place }) {
+			continue
+		}
+		places = append(places, place)
 		changed.Mounts = append(changed.Mounts, specs.Mount{
-			Destination: place, Type: "bind", Source: filepath.Join(rt.dataDir(id), name), Options: []string{"rbind", "rprivate"},
+			Destination: place, Type: "bind", Source: filepath.Join(rt.dataDir(id), ownFiles, filepath.Base(place)), Options: []string{"rbind", "rprivate"},
 		})
 	}
-	return &changed, nil
+	return &changed, places
+}
+
+// Plan checks a config as Create does and returns it as a container would have it,
+// with NEW for names that are not given yet. Nothing is made.
+func (rt *Runtime) Plan(spec *specs.Spec, o CreateOptions) (*specs.Spec, error) {
+	if err := validate(spec); err != nil {
+		return nil, err
+	}
+	changed, _ := rt.placeFiles("NEW", spec, o.Files)
+	for i, m := range changed.Mounts {
+		if m.Type == typeVolume {
+			changed.Mounts[i] = rt.bindVolume(m, cmp.Or(m.Source, "NEW"))
+		}
+	}
+	return changed, nil
 }
 
 // Remove removes a container and all that it changed but its volumes: those go by

@@ -207,14 +207,19 @@ func (rt *Runtime) placeVolumes(spec *specs.Spec) (_ *specs.Spec, uses []VolumeU
 			return nil, nil, nil, errors.Join(err, undo())
 		}
 		uses = append(uses, u)
-		m.Type, m.Source = "bind", rt.volumeData(u.Name)
-		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "nocopy" })
-		if !slices.Contains(m.Options, "rbind") {
-			m.Options = append(m.Options, "rbind")
-		}
-		changed.Mounts[i] = m
+		changed.Mounts[i] = rt.bindVolume(m, u.Name)
 	}
 	return &changed, uses, undo, nil
+}
+
+// bindVolume is the bind mount that a mount of a volume comes to.
+func (rt *Runtime) bindVolume(m specs.Mount, name string) specs.Mount {
+	m.Type, m.Source = "bind", rt.volumeData(name)
+	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "nocopy" })
+	if !slices.Contains(m.Options, "rbind") {
+		m.Options = append(m.Options, "rbind")
+	}
+	return m
 }
 
 // toFill are the places whose volumes the guest fills if they are empty.
