@@ -6,31 +6,36 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/export"
 	"peel/pkg/progress"
-	"peel/pkg/run"
 )
 
 func newExportCommand(a *app) *cobra.Command {
 	var req exportRequest
 	var override bool
 	cmd := &cobra.Command{
-		Use:   "export [flags] CONTAINER|DIR",
-		Short: "Write a root file system as one tar archive",
+		Use:   "export [flags] CONTAINER|IMAGE|DIR",
+		Short: "Write a root file system as one tar archive, or as an image",
 		Long: `Write a root file system as one tar archive, to stdout or to a file.
 
-CONTAINER is one that runs or has ended. DIR is a bundle, of which the rootfs is exported, or with --rootfs the root file
+CONTAINER is one that runs or has ended. IMAGE is in the store; nothing of it is
+run. DIR is a bundle, of which the rootfs is exported, or with --rootfs the root file
 system itself. Entries are sorted: the same tree gives the same archive. With
--o, FILE appears when the archive is complete.`,
-		Example: `  peel export -o nginx.tar ./nginx
-  peel export -o web.tar web
-  peel export ./nginx | tar -t
-  peel export --rootfs /srv/debian | zstd > debian.tar.zst`,
+-o, FILE appears when the archive is complete.
+
+With --to, it becomes an image in an OCI layout, where it is added if there is one:
+what a container has changed of its image is a layer on top of that image's, all else
+is one layer. An image is written as it is. The new image has the old one's config
+with each --change. SOURCE_DATE_EPOCH sets its time, so that it is reproducible.`,
+		Example: `  peel export -o web.tar web
+  peel export nginx:latest | tar -t
+  peel export --rootfs /srv/debian | zstd > debian.tar.zst
+  peel export --to oci:layout:mine --change 'CMD ["nginx"]' web
+  skopeo copy oci:layout:mine docker://registry.example.org/mine`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.dir = args[0]
@@ -45,6 +50,11 @@ system itself. Entries are sorted: the same tree gives the same archive. With
 	flags.BoolVar(&req.rootfs, "rootfs", false, "DIR is the root file system itself, without a bundle around it")
 	flags.BoolVar(&req.opts.Mounts, "mounts", false, "include what is mounted in the tree")
 	flags.BoolVar(&override, "override-stat", false, "take owners, modes and devices from the files' user.containers.override_stat")
+	flags.StringVar(&req.commit.to, "to", "", "make an image: `FORM` is oci:DIR[:TAG] or oci-archive:FILE[:TAG]")
+	flags.StringArrayVarP(&req.commit.changes, "change", "c", nil, "apply a Dockerfile `INSTRUCTION` to the image's config")
+	flags.StringVarP(&req.commit.author, "author", "a", "", "`NAME` of the image's author")
+	flags.StringVarP(&req.commit.message, "message", "m", "", "`TEXT` for the image's history")
+	flags.StringVar(&req.commit.compression, "compression", "", "compress the new layer: gzip (the default), zstd or none")
 	return cmd
 }
 
@@ -53,11 +63,18 @@ type exportRequest struct {
 	dir, output string
 	rootfs      bool
 	opts        export.Options
+	commit      commitFlags
 }
 
 func (a *app) export(ctx context.Context, req exportRequest) error {
-	_, isTerminal := terminal(a.stdout)
-	if req.output == "" && isTerminal {
+	switch _, isTerminal := terminal(a.stdout); {
+	case req.dir == "":
+		return usageError{nil, errors.New("nothing is named to be exported")}
+	case req.commit.to != "" && req.output != "":
+		return usageError{nil, errors.New("--output and --to: want one of them")}
+	case req.commit.to == "" && req.commit.given():
+		return usageError{nil, errors.New("--author, --message, --change and --compression go with --to")}
+	case req.commit.to == "" && req.output == "" && isTerminal:
 		return usageError{nil, errors.New("an archive is nothing for a terminal: name a file with -o, or send it through a pipe")}
 	}
 	ui, err := a.newUI(false, progress.Unpacked)
@@ -66,57 +83,20 @@ func (a *app) export(ctx context.Context, req exportRequest) error {
 	}
 	defer ui.close()
 	req.opts.Progress = ui.event
-	root, err := a.openExported(req)
+	if req.commit.to != "" {
+		return a.exportTo(ctx, req)
+	}
+	src, err := a.exportSource(req.dir, req.rootfs)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer src.close()
 	if req.output == "" {
 		widen(a.stdout)
-		return export.Tree(ctx, root, a.stdout, req.opts)
+		return src.write(ctx, a.stdout, req.opts)
 	}
-	return replaceFile(req.output, func(w io.Writer) error { return export.Tree(ctx, root, w, req.opts) })
+	return replaceFile(req.output, func(w io.Writer) error { return src.write(ctx, w, req.opts) })
 }
-
-// openExported opens a directory, or else the root of a container of that name.
-func (a *app) openExported(req exportRequest) (*os.File, error) {
-	root, err := openRootfs(req.dir, req.rootfs)
-	if !errors.Is(err, os.ErrNotExist) || req.rootfs || strings.Contains(req.dir, "/") {
-		return root, err
-	}
-	c, cerr := a.container(req.dir)
-	if errors.Is(cerr, run.ErrNotFound) {
-		return nil, err
-	}
-	if cerr != nil {
-		return nil, cerr
-	}
-	return c.OpenRoot()
-}
-
-// openRootfs opens the root file system that dir is, or holds as a bundle: then
-// it is the directory called rootfs. What config.json says is not asked, for it
-// may be a file of an image's that calls itself a bundle.
-func openRootfs(dir string, bare bool) (*os.File, error) {
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
-	if bare {
-		return os.OpenFile(dir, flags, 0)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, "config.json")); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			if _, dirErr := os.Stat(dir); dirErr == nil {
-				return nil, notBundleError(dir)
-			}
-		}
-		return nil, err
-	}
-	return os.OpenFile(filepath.Join(dir, "rootfs"), flags|unix.O_NOFOLLOW, 0)
-}
-
-// notBundleError names a directory that was to be a bundle.
-type notBundleError string
-
-func (e notBundleError) Error() string { return string(e) + " is no bundle: it has no config.json" }
 
 // widen lets more of the archive wait in a pipe, which saves both sides from
 // taking turns. It is no matter if w is none.

@@ -10,6 +10,7 @@ import (
 
 	"peel/internal/users"
 	"peel/pkg/image"
+	"peel/pkg/layout"
 	"peel/pkg/registry"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
@@ -86,6 +87,8 @@ func registryHint(err error) string {
 func localHint(err error) string {
 	var (
 		noBundle    notBundleError
+		noSource    unknownSourceError
+		lostLayers  lostLayersError
 		unknown     unknownImageError
 		used        *usedImageError
 		unsupported *image.UnsupportedError
@@ -107,6 +110,12 @@ func localHint(err error) string {
 		return "wait for the other peel to end, then run the command again"
 	case errors.As(err, &noBundle):
 		return "if it is a root file system itself, say so with --rootfs"
+	case errors.As(err, &noSource):
+		return "'peel ps -a' lists the containers, and 'peel images' the images; others are fetched with 'peel pull'"
+	case errors.As(err, &lostLayers):
+		return fmt.Sprintf("'peel pull %s' fetches what is missing", lostLayers.name)
+	case errors.Is(err, layout.ErrNotLayout):
+		return "choose another directory, which need not be there yet"
 	case errors.As(err, &unknown):
 		return "'peel images' lists those that are"
 	case errors.As(err, &unsupported):

@@ -153,10 +153,14 @@ func extents(fd int, size int64) ([]extent, error) {
 	if size-stored < sparseFrom {
 		return nil, nil
 	}
-	// The last extent ends the file, as an empty one if need be: some readers take
-	// the file's size from it.
+	return closed(list, size), nil
+}
+
+// closed has the last extent end the file, as an empty one if need be: some readers
+// take the file's size from it.
+func closed(list []extent, size int64) []extent {
 	if n := len(list); n == 0 || list[n-1].off+list[n-1].size < size {
 		list = append(list, extent{size, 0})
 	}
-	return list, nil
+	return list
 }

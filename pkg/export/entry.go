@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -10,6 +11,10 @@ import (
 // entry writes what name, ended by a NUL, stands for in the directory dir, and
 // all beneath it. w.path is its whole name.
 func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
+	if w.o.Kind != Archive && bytes.HasPrefix(name, whiteoutPrefix) {
+		w.warn(lostWhiteout, w.name())
+		return nil
+	}
 	fd, err := openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		if err == unix.ENOENT {
@@ -30,6 +35,10 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 		gid:  st.Gid,
 		sec:  st.Mtime.Sec,
 		nsec: st.Mtime.Nsec,
+	}
+	if w.o.Kind == Changes && isWhiteout(&st) {
+		unix.Close(fd)
+		return w.whiteout()
 	}
 	if !w.o.Mounts && w.mounted(&st) {
 		unix.Close(fd)
@@ -89,6 +98,11 @@ func (w *walker) subdirectory(ctx context.Context, h *header, handle int) error 
 	h.typ, h.name = typeDir, append(w.path, '/')
 	if err := w.header(h); err != nil {
 		return err
+	}
+	if w.xattr.opaque {
+		if err := w.opaque(); err != nil {
+			return err
+		}
 	}
 	return w.directory(ctx, fd, h.sec)
 }
@@ -158,6 +172,9 @@ func (w *walker) attributes(h *header, s source) error {
 	}
 	if w.xattr.unnamable {
 		w.warn(lostXattr, w.name())
+	}
+	if w.xattr.elsewhere {
+		return w.fault("layer", errElsewhere)
 	}
 	h.xattrs = w.xattr.list
 	if w.o.Form != OverrideStat {

@@ -4,7 +4,8 @@
 // # The archive
 //
 // It is a POSIX pax archive. Entries come sorted, each directory before what it
-// holds, their names relative and without "./"; the root itself has no entry.
+// holds, their names relative and without "./"; the root itself has no entry but
+// in layers.
 // The same tree gives the same bytes. A plain ustar header carries what fits in
 // it, and extended records before it carry the rest: long names, times below the
 // second, large ids and sizes, and extended attributes as SCHILY.xattr.*. Names
@@ -47,9 +48,29 @@ const (
 	OverrideStat
 )
 
+// Kind is what an archive is for.
+type Kind int
+
+const (
+	// Archive is the files of a root file system.
+	Archive Kind = iota
+	// Layer is a layer that makes the tree where there was nothing (image-spec
+	// layer.md). The root has an entry, too, "./". Files whose names begin with
+	// ".wh." are left out, for there they would mean that something is deleted.
+	Layer
+	// Changes is a layer of the changes that lie in the upper directory of an
+	// overlay: what it has as whiteouts and opaque directories becomes such entries.
+	Changes
+)
+
 // Options says how Tree is to see the tree. Its zero value is what a user wants.
 type Options struct {
 	Form Form
+	Kind Kind
+
+	// UserXattr says that the overlay of Changes was mounted with that option: its
+	// marks are user.overlay.* attributes instead of trusted.overlay.*.
+	UserXattr bool
 
 	// Mounts includes what is mounted in the tree. Otherwise a place where
 	// something is mounted (a container's /proc, /sys, /dev, volumes) is an empty

@@ -79,6 +79,12 @@ func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error
 		return nil, err
 	}
 	w.xattr.form = o.Form
+	if o.Kind == Changes {
+		w.xattr.marks = "trusted.overlay."
+		if o.UserXattr {
+			w.xattr.marks = "user.overlay."
+		}
+	}
 	return w, nil
 }
 
@@ -105,6 +111,11 @@ func (w *walker) close() {
 }
 
 func (w *walker) walk(ctx context.Context) error {
+	if w.o.Kind != Archive {
+		if err := w.rootEntry(); err != nil {
+			return err
+		}
+	}
 	return w.directory(ctx, w.root, w.top.Mtime.Sec)
 }
 
@@ -210,6 +221,7 @@ const (
 	lostName
 	lostChange
 	lostXattr
+	lostWhiteout
 	lossKinds
 )
 
@@ -218,6 +230,8 @@ var losses = [lossKinds]string{
 	lostName:   "gone before it could be read, left out",
 	lostChange: "changed its size while it was read: it is cut off or filled up with zeros",
 	lostXattr:  "has an extended attribute whose name tar cannot keep",
+
+	lostWhiteout: "left out: in a layer, a name that begins with .wh. means that something is deleted",
 }
 
 // warnings tells of the first loss of each kind, from any goroutine.

@@ -12,12 +12,15 @@ const overrideStat = "user.containers.override_stat"
 
 // xattrReader reads the extended attributes of one file after the other.
 type xattrReader struct {
-	form Form
+	form  Form
+	marks string // what the attributes of the overlay begin with; empty for none
 
 	// Of the last file; the slices are good until the next one.
 	list      []xattr // what belongs into an archive, sorted
 	override  []byte  // overrideStat's value, nil if there is none
 	unnamable bool    // an attribute is missing from list, for its name
+	opaque    bool    // the overlay hides what lower layers have in this directory
+	elsewhere bool    // the overlay takes the file's content from another name
 
 	names, values []byte
 }
@@ -51,7 +54,7 @@ func (s source) get(name string, b []byte) (int, error) {
 
 // read reads all attributes of a file.
 func (x *xattrReader) read(s source) error {
-	x.list, x.override, x.unnamable = x.list[:0], nil, false
+	x.list, x.override, x.unnamable, x.opaque, x.elsewhere = x.list[:0], nil, false, false, false
 	if x.names == nil {
 		x.names = make([]byte, 64<<10) // XATTR_LIST_MAX
 		x.values = make([]byte, 4<<10)
@@ -66,7 +69,12 @@ func (x *xattrReader) read(s source) error {
 	used := 0
 	for name := range bytes.SplitSeq(x.names[:n], []byte{0}) {
 		isOverride := x.form == OverrideStat && string(name) == overrideStat
-		if len(name) == 0 || hidden(string(name)) && !isOverride {
+		mark, isMark := x.mark(string(name))
+		if isMark && (mark == "redirect" || mark == "metacopy") {
+			x.elsewhere = true
+		}
+		isOpaque := isMark && mark == "opaque"
+		if len(name) == 0 || hidden(string(name)) && !isOverride && !isOpaque {
 			continue
 		}
 		value, err := x.value(s, string(name), used)
@@ -75,6 +83,10 @@ func (x *xattrReader) read(s source) error {
 		}
 		if err != nil {
 			return err
+		}
+		if isOpaque {
+			x.opaque = string(value) == "y" // "x" is of an overlay on an overlay
+			continue
 		}
 		used += len(value)
 		if used += len(name); used > maxXattrs {
@@ -93,6 +105,14 @@ func (x *xattrReader) read(s source) error {
 		sortXattrs(x.list)
 	}
 	return nil
+}
+
+// mark is the name of an attribute without what those of the overlay begin with.
+func (x *xattrReader) mark(name string) (mark string, ok bool) {
+	if x.marks == "" {
+		return "", false
+	}
+	return strings.CutPrefix(name, x.marks)
 }
 
 // value reads one attribute to x.values behind those that are used.

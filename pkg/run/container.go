@@ -225,7 +225,7 @@ func (c *Container) Status() (Status, error) {
 
 // OpenRoot opens the root directory of the container's file system: the live one
 // while it runs, with what is mounted in it. One that a user has under an overlay
-// can only be opened while it runs: ErrNotRunning. The file is the caller's. What lies
+// can only be opened while it runs: ErrNotRunning; see Export. The file is the caller's. What lies
 // below is the container's to change at any moment: see package beneath.
 func (c *Container) OpenRoot() (*os.File, error) {
 	fd, st, err := c.pidfd()

@@ -27,5 +27,7 @@ func Dispatch() {
 		monitorMain()
 	case proto.RemoveName:
 		removeMain()
+	case proto.ExportName:
+		exportMain()
 	}
 }

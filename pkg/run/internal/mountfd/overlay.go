@@ -49,6 +49,12 @@ func NewOverlay(o Overlay) (int, error) {
 	attr := unix.MOUNT_ATTR_RDONLY
 	if o.Upper != "" {
 		params = append(params, "upperdir="+o.Upper, "workdir="+o.Work)
+		// Upper has all that was changed, in full, whatever the kernel's defaults
+		// are: it is what becomes a layer. With user.* marks it does so anyway.
+		params = append(params, "index=off")
+		if !o.UserXattr {
+			params = append(params, "redirect_dir=off", "metacopy=off")
+		}
 		attr = 0
 		if o.Volatile {
 			params = append(params, "volatile")

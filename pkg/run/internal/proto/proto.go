@@ -27,6 +27,7 @@ const (
 	JoinName    = "peel-join"
 	MonitorName = "peel-monitor"
 	RemoveName  = "peel-remove"
+	ExportName  = "peel-export"
 
 	ConfigFD = 3
 	ReportFD = 4
@@ -94,9 +95,10 @@ type Report struct {
 	// Stage "created" waits for the hooks of the runtime; "pty" carries a terminal's controlling end as a descriptor; "exec"
 	// is the last word before execve, after which the guest waits in Ask; "free" asks
 	// for limits to be lifted; "forked" carries Pid and a pidfd of the
-	// program; "failed" Failure.
+	// program; "warning" Text, which "done" ends; "failed" Failure.
 	Stage   string   `json:"stage"`
 	Pid     int      `json:"pid,omitempty"`
+	Text    string   `json:"text,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
 }
 

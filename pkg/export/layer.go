@@ -1,0 +1,55 @@
+package export
+
+import (
+	"bytes"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a layer says of the layers below it (image-spec layer.md, Whiteouts).
+var whiteoutPrefix = []byte(".wh.")
+
+const opaqueWhiteout = ".wh..wh..opq"
+
+// errElsewhere: the overlay was mounted with redirect_dir or metacopy, and so a file
+// of the upper directory is not all that there is to it.
+var errElsewhere = errors.New("the overlay has moved it without copying it, which a layer cannot say")
+
+// isWhiteout tells what overlayfs has in its upper directory in the place of a
+// deleted file (Documentation/filesystems/overlayfs.rst, whiteouts).
+func isWhiteout(st *unix.Statx_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0
+}
+
+// rootEntry writes an entry for the root itself.
+func (w *walker) rootEntry() error {
+	h := header{
+		name: []byte("./"),
+		typ:  typeDir,
+		mode: uint32(w.top.Mode) & 0o7777,
+		uid:  w.top.Uid,
+		gid:  w.top.Gid,
+		sec:  w.top.Mtime.Sec,
+		nsec: w.top.Mtime.Nsec,
+	}
+	if err := w.attributes(&h, opened(w.root)); err != nil {
+		return err
+	}
+	return w.header(&h)
+}
+
+// whiteout writes that the layers below no longer have the entry at hand. Nobody
+// keeps its owner, mode and time.
+func (w *walker) whiteout() error {
+	base := bytes.LastIndexByte(w.path, '/') + 1
+	name := append([]byte(nil), w.path[:base]...)
+	return w.header(&header{typ: typeReg, name: append(append(name, whiteoutPrefix...), w.path[base:]...)})
+}
+
+// opaque writes that the directory at hand has nothing of what the layers below
+// have in it.
+func (w *walker) opaque() error {
+	name := append([]byte(nil), w.path...)
+	return w.header(&header{typ: typeReg, name: append(append(name, '/'), opaqueWhiteout...)})
+}

@@ -1,0 +1,167 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"peel/internal/userns"
+	"peel/pkg/export"
+	"peel/pkg/progress"
+	"peel/pkg/run/internal/monitor"
+	"peel/pkg/run/internal/proto"
+)
+
+// ErrNoImage: the container's changes are not apart from what it was made of.
+var ErrNoImage = errors.New("container has its files to itself, not on top of an image")
+
+// Export writes the container's file system to w as export.Tree does, whether it
+// runs or not. Owners are those that the container sees: with a user namespace of
+// its own, the tree is read by a process in one like it. With export.Changes it is
+// what the container has changed of its image, or ErrNoImage; o.UserXattr is
+// found out.
+func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) error {
+	spec, err := c.Spec()
+	if err != nil {
+		return err
+	}
+	_, ownUser := namespace(spec, specs.UserNamespace)
+	open := c.OpenRoot
+	if o.Kind == export.Changes {
+		open, o.UserXattr = c.openChanges, ownUser
+	}
+	root, err := open()
+	inside := errors.Is(err, ErrNotRunning) && os.Geteuid() != 0 // there an overlay can be made
+	if err != nil && !inside {
+		return err
+	}
+	if root != nil {
+		defer root.Close()
+	}
+	if !ownUser || len(spec.Linux.UIDMappings) == 0 {
+		if err != nil {
+			return err
+		}
+		return export.Tree(ctx, root, w, o)
+	}
+	maps := userns.Maps{UIDs: spec.Linux.UIDMappings, GIDs: spec.Linux.GIDMappings}
+	cfg := exportConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID, Opened: root != nil}
+	return exportInside(ctx, maps, cfg, root, w, o)
+}
+
+// ExportOwn writes a tree of a user's as a container of his would see it: what is
+// his belongs to root, and what belongs to his subordinate ids to others. root
+// stays the caller's.
+func ExportOwn(ctx context.Context, root *os.File, w io.Writer, o export.Options) error {
+	maps := userns.Own()
+	if !maps.NeedsHelpers() {
+		o.Form = export.OverrideStat // says the same, and needs no process
+		return export.Tree(ctx, root, w, o)
+	}
+	return exportInside(ctx, maps, exportConfig{Opened: true}, root, w, o)
+}
+
+// openChanges opens the upper directory of the container's overlay.
+func (c *Container) openChanges() (*os.File, error) {
+	if c.Root.Image == nil {
+		return nil, ErrNoImage
+	}
+	return os.OpenFile(filepath.Join(c.rt.dataDir(c.ID), "upper"), openRootFlags|unix.O_NOFOLLOW, 0)
+}
+
+// exportConfig is what the program is told that reads a tree in a user namespace.
+type exportConfig struct {
+	// Opened: descriptor proto.FirstFD is the tree. Otherwise it is to open the
+	// root of a container.
+	Opened  bool
+	Data    string
+	Run     string
+	ID      string
+	Options exportOptions
+}
+
+// exportOptions are export.Options without what no process can be told.
+type exportOptions struct {
+	Form      export.Form
+	Kind      export.Kind
+	UserXattr bool
+	Mounts    bool
+}
+
+func exportInside(ctx context.Context, maps userns.Maps, cfg exportConfig, root *os.File, w io.Writer, o export.Options) error {
+	cfg.Options = exportOptions{o.Form, o.Kind, o.UserXattr, o.Mounts}
+	warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
+	out, ok := w.(*os.File)
+	if ok {
+		return monitor.Export(ctx, maps, cfg, root, out, warn)
+	}
+	r, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(w, r)
+		// Who still writes learns of it.
+		copied <- errors.Join(err, r.Close())
+	}()
+	err = monitor.Export(ctx, maps, cfg, root, out, warn)
+	out.Close()
+	if failed := <-copied; failed != nil {
+		return failed // of which the other error came
+	}
+	return err
+}
+
+// exportMain reads a tree as root of a user namespace and writes the archive to its
+// standard output. It does not return.
+func exportMain() {
+	unix.CloseOnExec(proto.ReportFD)
+	var cfg exportConfig
+	err := proto.ReadConfig(&cfg)
+	if err == nil {
+		go func() {
+			// Nothing is ever sent: the parent is gone.
+			_, _ = unix.Read(proto.ReportFD, make([]byte, 1))
+			os.Exit(125)
+		}()
+		err = cfg.export()
+	}
+	r := proto.Report{Stage: "done"}
+	if err != nil {
+		r.Stage = "failed"
+		if !errors.As(proto.Fail("export", "", err), &r.Failure) {
+			r.Failure = &proto.Failure{Stage: "export", Text: err.Error()}
+		}
+	}
+	_ = proto.Send(proto.ReportFD, r)
+	os.Exit(0)
+}
+
+func (cfg *exportConfig) export() (err error) {
+	root := os.NewFile(proto.FirstFD, "root")
+	if !cfg.Opened {
+		c, err := (&Runtime{data: cfg.Data, run: cfg.Run}).load(cfg.ID)
+		if err != nil {
+			return err
+		}
+		if root, err = c.stoppedRoot(); err != nil {
+			return err
+		}
+	}
+	defer root.Close()
+	return export.Tree(context.Background(), root, os.Stdout, export.Options{
+		Form:      cfg.Options.Form,
+		Kind:      cfg.Options.Kind,
+		UserXattr: cfg.Options.UserXattr,
+		Mounts:    cfg.Options.Mounts,
+		Progress: func(e progress.Event) {
+			_ = proto.Send(proto.ReportFD, proto.Report{Stage: "warning", Text: e.Message})
+		},
+	})
+}
