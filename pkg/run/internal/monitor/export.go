@@ -31,8 +31,16 @@ func Export(ctx context.Context, maps userns.Maps, config any, root, out *os.Fil
 		return err
 	}
 	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.Signal(unix.SIGKILL) })
-	defer stop()
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		_ = c.Signal(unix.SIGKILL)
+	})
+	defer func() {
+		if !stop() {
+			<-killed
+		}
+	}()
 	done := false
 	if err = pipes.send(config); err == nil {
 		done, err = pipes.archived(warn)
