@@ -119,7 +119,7 @@ func (w *failingWriter) Write(b []byte) (int, error) {
 }
 
 func TestErrorOfTheWriterIsToldAtTheLatestByClose(t *testing.T) {
-	for _, after := range []int{0, 5000, 2 << 20} {
+	for _, after := range []int{0, 5000, 1 << 20} {
 		z := newGzipWriter(&failingWriter{after}, 2)
 		_, err := io.Copy(z, bytes.NewReader(tarlike(3<<20)))
 		if closed := z.Close(); !errors.Is(closed, errFull) {

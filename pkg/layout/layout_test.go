@@ -106,8 +106,10 @@ func TestPublish(t *testing.T) {
 
 func TestOtherDirectoriesAreRefused(t *testing.T) {
 	for claim, make := range map[string]func(dir string) error{
-		"with files":         func(dir string) error { return os.WriteFile(dir+"/f", nil, 0o644) },
-		"of another version": func(dir string) error { return os.WriteFile(dir+"/oci-layout", []byte(`{"imageLayoutVersion":"2"}`), 0o644) },
+		"with files": func(dir string) error { return os.WriteFile(dir+"/f", nil, 0o644) },
+		"of another version": func(dir string) error {
+			return os.WriteFile(dir+"/oci-layout", []byte(`{"imageLayoutVersion":"2"}`), 0o644)
+		},
 		"with a broken mark": func(dir string) error { return os.WriteFile(dir+"/oci-layout", nil, 0o644) },
 	} {
 		dir := t.TempDir()

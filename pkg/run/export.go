@@ -17,13 +17,10 @@ import (
 	"peel/pkg/run/internal/proto"
 )
 
-// ErrNoImage: the container's changes are not apart from what it was made of.
-var ErrNoImage = errors.New("container has its files to itself, not on top of an image")
-
 // Export writes the container's file system to w as export.Tree does, whether it
 // runs or not. Owners are those that the container sees: with a user namespace of
 // its own, the tree is read by a process in one like it. With export.Changes it is
-// what the container has changed of its image, or ErrNoImage; o.UserXattr is
+// what the container has changed of its image, or ErrNoBase; o.UserXattr is
 // found out.
 func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) error {
 	spec, err := c.Spec()
@@ -69,7 +66,7 @@ func ExportOwn(ctx context.Context, root *os.File, w io.Writer, o export.Options
 // openChanges opens the upper directory of the container's overlay.
 func (c *Container) openChanges() (*os.File, error) {
 	if c.Root.Image == nil {
-		return nil, ErrNoImage
+		return nil, ErrNoBase
 	}
 	return os.OpenFile(filepath.Join(c.rt.dataDir(c.ID), "upper"), openRootFlags|unix.O_NOFOLLOW, 0)
 }

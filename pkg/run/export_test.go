@@ -53,8 +53,8 @@ func writeIn(t *testing.T, c *Container, path, text string) {
 	}
 }
 
-// startWaiting starts a container whose program waits for SIGTERM.
-func startWaiting(t *testing.T, rt *Runtime, root Rootfs, s *specs.Spec) *Container {
+// startExported starts a container whose program waits for SIGTERM.
+func startExported(t *testing.T, rt *Runtime, root Rootfs, s *specs.Spec) *Container {
 	t.Helper()
 	c, err := rt.Create(t.Context(), root, s, CreateOptions{})
 	if err != nil {
@@ -83,7 +83,7 @@ func TestUsersExportTheirContainers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rt := newRuntime(t)
-			c := startWaiting(t, rt, root(), userSpec(t, "wait"))
+			c := startExported(t, rt, root(), userSpec(t, "wait"))
 			writeIn(t, c, "/srv/new", "x")
 			if got := entriesOf(t, c, export.Options{}); got != want {
 				t.Errorf("running: got\n%swant\n%s", got, want)
@@ -127,7 +127,7 @@ func TestExportOfChangesNeedsAnImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Export(t.Context(), io.Discard, export.Options{Kind: export.Changes}); !errors.Is(err, ErrNoImage) {
+	if err := c.Export(t.Context(), io.Discard, export.Options{Kind: export.Changes}); !errors.Is(err, ErrNoBase) {
 		t.Errorf("got %v", err)
 	}
 }
