@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"peel/internal/userns":          {"peel/internal/rawfork"},
 	"peel/pkg/bundle":               {"peel/internal/*"},
 	"peel/pkg/export":               {"peel/pkg/erofs", "peel/pkg/progress"},
-	"peel/pkg/layout":               {},
+	"peel/pkg/layout":               {"peel/internal/flock"},
 	"peel/pkg/commit":               {"peel/pkg/layout", "peel/pkg/layers", "peel/pkg/store"},
 	"peel/pkg/unpack":               {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},
 	"peel/e2e/images":               {"peel/e2e/layout", "peel/e2e/tars"},

@@ -40,6 +40,13 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 		unix.Close(fd)
 		return w.whiteout()
 	}
+	if w.o.Kind == Changes && w.o.Places[string(w.path)] {
+		made, err := w.madeForMount(&st, fd)
+		if made || err != nil {
+			unix.Close(fd)
+			return err
+		}
+	}
 	if !w.o.Mounts && w.mounted(&st) {
 		unix.Close(fd)
 		return w.mountpoint(&h, &st)

@@ -72,6 +72,11 @@ type Options struct {
 	// marks are user.overlay.* attributes instead of trusted.overlay.*.
 	UserXattr bool
 
+	// Places, of Changes, are paths in the tree on which somebody mounts something,
+	// as "etc/hosts". Empty files and directories there were made for that, and are
+	// no changes.
+	Places map[string]bool
+
 	// Mounts includes what is mounted in the tree. Otherwise a place where
 	// something is mounted (a container's /proc, /sys, /dev, volumes) is an empty
 	// directory, or an empty file.

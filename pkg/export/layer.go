@@ -53,3 +53,24 @@ func (w *walker) opaque() error {
 	name := append([]byte(nil), w.path...)
 	return w.header(&header{typ: typeReg, name: append(append(name, '/'), opaqueWhiteout...)})
 }
+
+// madeForMount tells whether a file at one of the places is empty.
+func (w *walker) madeForMount(st *unix.Statx_t, handle int) (bool, error) {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return st.Size == 0, nil
+	case unix.S_IFDIR:
+	default:
+		return false, nil
+	}
+	fd, err := openat(handle, dot, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false, w.fault("open", err)
+	}
+	defer unix.Close(fd)
+	name, start := len(w.names), len(w.starts)
+	err = w.list(fd)
+	empty := len(w.starts) == start
+	w.names, w.starts = w.names[:name], w.starts[:start]
+	return empty, err
+}

@@ -72,6 +72,13 @@ func TestLayers(t *testing.T) {
 			want:  "5 0755 0:0 ./\n5 0755 0:0 d/\n0 0000 0:0 d/.wh..wh..opq \"\"\n5 0755 0:0 e/\n",
 		},
 		{
+			claim: "what was made to mount something on is no change",
+			steps: []step{file("hosts", 0o644, ""), file("resolv", 0o644, "own"), mkdir("dev", 0o755), mkdir("proc", 0o755), mkdir("sys", 0o755), file("sys/f", 0o644, ""),
+				symlink("l", "f"), file("other", 0o644, "")},
+			o:    Options{Kind: Changes, Places: map[string]bool{"hosts": true, "resolv": true, "dev": true, "proc": true, "sys": true, "l": true}},
+			want: "5 0755 0:0 ./\n2 0777 0:0 l -> f\n0 0644 0:0 other \"\"\n0 0644 0:0 resolv \"own\"\n5 0755 0:0 sys/\n0 0644 0:0 sys/f \"\"\n",
+		},
+		{
 			claim: "marks mean nothing outside an overlay",
 			steps: []step{mkdir("d", 0o755), setxattr("d", trusted+"opaque", "y"), setxattr("d", trusted+"redirect", "/x")},
 			o:     Options{Kind: Layer},

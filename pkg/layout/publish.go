@@ -8,11 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"peel/internal/flock"
 )
 
 // Publish puts the image whose manifest d describes into the layout, under a tag
@@ -98,34 +99,17 @@ func readIndex(layout string) (*ocispec.Index, error) {
 	return index, nil
 }
 
-// lockPoll is how often a lock that is held is tried again: who waits in flock(2)
-// could not be told to give up.
-const lockPoll = 20 * time.Millisecond
-
 // wait locks a layout against other writers of this kind.
 func wait(ctx context.Context, layout string) (*os.File, error) {
 	dir, err := os.Open(layout)
 	if err != nil {
 		return nil, err
 	}
-	tick := time.NewTicker(lockPoll)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return dir, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			dir.Close()
-			return nil, &fs.PathError{Op: "flock", Path: layout, Err: err}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			dir.Close()
-			return nil, context.Cause(ctx)
-		}
+	if err := flock.Lock(ctx, dir); err != nil {
+		dir.Close()
+		return nil, err
 	}
+	return dir, nil
 }
 
 // renameNew renames where nothing is; fs.ErrExist otherwise.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"peel/internal/flock"
 )
 
 const (
@@ -158,17 +160,13 @@ func tryLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	var held, there unix.Stat_t
-	if err == nil {
-		err = errors.Join(unix.Fstat(int(dir.Fd()), &held), unix.Lstat(path, &there))
+	ours, err := flock.Try(dir)
+	if ours {
+		ours, err = flock.Names(path, dir)
 	}
-	if err == nil && held.Dev == there.Dev && held.Ino == there.Ino {
+	if ours {
 		return dir, nil
 	}
 	dir.Close()
-	if err == nil || errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+	return nil, err
 }

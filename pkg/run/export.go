@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -20,8 +22,8 @@ import (
 // Export writes the container's file system to w as export.Tree does, whether it
 // runs or not. Owners are those that the container sees: with a user namespace of
 // its own, the tree is read by a process in one like it. With export.Changes it is
-// what the container has changed of its image, or ErrNoBase; o.UserXattr is
-// found out.
+// what the container has changed of its image, or ErrNoBase; o.UserXattr and
+// o.Places are found out.
 func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) error {
 	spec, err := c.Spec()
 	if err != nil {
@@ -30,7 +32,7 @@ func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) e
 	_, ownUser := namespace(spec, specs.UserNamespace)
 	open := c.OpenRoot
 	if o.Kind == export.Changes {
-		open, o.UserXattr = c.openChanges, ownUser
+		open, o.UserXattr, o.Places = c.openChanges, ownUser, places(spec)
 	}
 	root, err := open()
 	inside := errors.Is(err, ErrNotRunning) && os.Geteuid() != 0 // there an overlay can be made
@@ -71,6 +73,15 @@ func (c *Container) openChanges() (*os.File, error) {
 	return os.OpenFile(filepath.Join(c.rt.dataDir(c.ID), "upper"), openRootFlags|unix.O_NOFOLLOW, 0)
 }
 
+// places is where something is mounted in the container.
+func places(spec *specs.Spec) map[string]bool {
+	at := map[string]bool{}
+	for _, m := range spec.Mounts {
+		at[strings.TrimPrefix(path.Clean(m.Destination), "/")] = true
+	}
+	return at
+}
+
 // exportConfig is what the program is told that reads a tree in a user namespace.
 type exportConfig struct {
 	// Opened: descriptor proto.FirstFD is the tree. Otherwise it is to open the
@@ -87,11 +98,12 @@ type exportOptions struct {
 	Form      export.Form
 	Kind      export.Kind
 	UserXattr bool
+	Places    map[string]bool
 	Mounts    bool
 }
 
 func exportInside(ctx context.Context, maps userns.Maps, cfg exportConfig, root *os.File, w io.Writer, o export.Options) error {
-	cfg.Options = exportOptions{o.Form, o.Kind, o.UserXattr, o.Mounts}
+	cfg.Options = exportOptions{o.Form, o.Kind, o.UserXattr, o.Places, o.Mounts}
 	warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
 	out, ok := w.(*os.File)
 	if ok {
@@ -156,6 +168,7 @@ func (cfg *exportConfig) export() (err error) {
 		Form:      cfg.Options.Form,
 		Kind:      cfg.Options.Kind,
 		UserXattr: cfg.Options.UserXattr,
+		Places:    cfg.Options.Places,
 		Mounts:    cfg.Options.Mounts,
 		Progress: func(e progress.Event) {
 			_ = proto.Send(proto.ReportFD, proto.Report{Stage: "warning", Text: e.Message})
