@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"peel/pkg/image"
 	"peel/pkg/registry"
@@ -44,7 +48,7 @@ func (a *app) rmi(ctx context.Context, names []string, force bool) error {
 	for _, name := range names {
 		errs = append(errs, a.untag(ctx, st, name, force))
 	}
-	_, err = a.reclaim(ctx, st)
+	_, err = a.reclaim(ctx, st, false)
 	if errors.Is(err, store.ErrInUse) || errors.Is(err, image.ErrInUse) {
 		fmt.Fprintln(a.stderr, "warning: the store is in use; 'peel prune' will free the space later")
 		err = nil
@@ -127,34 +131,94 @@ type unknownImageError struct{ name string }
 func (e unknownImageError) Error() string { return "image " + e.name + ": not in the store" }
 
 func newPruneCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "prune",
+	var blobs bool
+	cmd := &cobra.Command{
+		Use:   "prune [flags]",
 		Short: "Remove from the store what no image needs",
 		Long: `Remove from the store the blobs and prepared layers that no image has, and what
-interrupted pulls have left. What a container is made of stays.`,
-		Example: "  peel prune",
+interrupted pulls have left. What a container is made of stays.
+
+With --blobs, layers that are prepared lose the blobs that they came as: run and
+unpack take the prepared ones. Other tools that read the store do not find them;
+'peel pull' brings them back.`,
+		Example: "  peel prune\n  peel prune --blobs",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context(), blobs) },
 	}
+	cmd.Flags().BoolVar(&blobs, "blobs", false, "also remove the blobs of layers that are prepared")
+	return cmd
 }
 
-func (a *app) prune(ctx context.Context) error {
+func (a *app) prune(ctx context.Context, blobs bool) error {
 	st, err := a.openStore()
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	freed, err := a.reclaim(ctx, st)
+	before := diskUse(st.Root())
+	freed, err := a.reclaim(ctx, st, blobs)
 	if err != nil {
 		return err
+	}
+	if blobs {
+		fmt.Fprintf(a.stdout, "Disk use: %s before, %s now\n", units.HumanSize(float64(before)), units.HumanSize(float64(diskUse(st.Root()))))
 	}
 	_, err = fmt.Fprintf(a.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(freed)))
 	return err
 }
 
+// preparedBlobs is the layers' blobs that no image needs, since they are prepared.
+// What a config says of a blob counts for the images that have this config alone.
+func preparedBlobs(st *store.Store, tars *image.Tars) map[digest.Digest]bool {
+	imgs, _ := st.Images() // those that cannot be read cannot be used either
+	without := map[digest.Digest]bool{}
+	for _, img := range imgs {
+		for i, l := range img.Manifest.Layers {
+			prepared := tars.Has(img.Config.RootFS.DiffIDs[i])
+			if other, seen := without[l.Digest]; seen {
+				prepared = prepared && other
+			}
+			without[l.Digest] = prepared
+		}
+	}
+	return without
+}
+
+// diskUse is how many bytes the images of a store take on disk, as they came and as
+// they were prepared.
+func diskUse(root string) (n int64) {
+	for _, dir := range []string{"images", "layers", "erofs"} {
+		_ = filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
+			var st unix.Stat_t
+			if err == nil && unix.Lstat(path, &st) == nil {
+				n += st.Blocks * 512
+			}
+			return nil // it may just have been removed
+		})
+	}
+	return n
+}
+
+// pruneBlobs removes the blobs that no image has, and with prepared those, too, that
+// are prepared.
+func (a *app) pruneBlobs(ctx context.Context, st *store.Store, prepared bool) (store.Pruned, error) {
+	if !prepared {
+		return st.Prune(ctx, nil)
+	}
+	tars, err := a.openTars()
+	if err != nil {
+		return store.Pruned{}, err
+	}
+	defer tars.Close()
+	if err := tars.Sync(); err != nil {
+		return store.Pruned{}, err
+	}
+	return st.Prune(ctx, preparedBlobs(st, tars))
+}
+
 // reclaim removes what nobody needs any more, and returns how many bytes that were.
-func (a *app) reclaim(ctx context.Context, st *store.Store) (freed int64, err error) {
-	blobs, err := st.Prune(ctx)
+func (a *app) reclaim(ctx context.Context, st *store.Store, prepared bool) (freed int64, err error) {
+	blobs, err := a.pruneBlobs(ctx, st, prepared)
 	if err != nil {
 		return blobs.Bytes, err
 	}
@@ -162,7 +226,7 @@ func (a *app) reclaim(ctx context.Context, st *store.Store) (freed int64, err er
 	if err != nil {
 		return blobs.Bytes, err
 	}
-	prepared, err := cache.Prune(func() (keep []image.ID, err error) {
+	layers, err := cache.Prune(func() (keep []image.ID, err error) {
 		imgs, _ := st.Images() // of what is broken, nothing can be of use
 		for _, img := range imgs {
 			keep = append(keep, image.IDOf(img))
@@ -173,5 +237,5 @@ func (a *app) reclaim(ctx context.Context, st *store.Store) (freed int64, err er
 		}
 		return keep, err
 	})
-	return blobs.Bytes + prepared, err
+	return blobs.Bytes + layers, err
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
+	"peel/pkg/image"
 	"peel/pkg/progress"
 	"peel/pkg/store"
 	"peel/pkg/unpack"
@@ -42,10 +45,16 @@ func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use u
 		return err
 	}
 	defer p.close()
-	img, err := p.stored(req.when)
+	tars, err := a.openTars()
 	if err != nil {
 		return err
 	}
+	defer tars.Close()
+	img, err := p.stored(req.when, tars)
+	if err != nil {
+		return err
+	}
+	use = p.mending(tars, use)
 	if img != nil {
 		report := p.ui.event
 		if req.quiet {
@@ -58,7 +67,7 @@ func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use u
 		// A layer may have rotted on disk. Those that have are fetched again, and
 		// the image is used once more.
 		dropped, dropErr := p.st.DropDamaged(ctx, img)
-		if dropErr != nil || len(dropped) == 0 {
+		if dropErr != nil || len(dropped) == 0 && haveLayers(p.st, tars, img) {
 			return err
 		}
 		for _, d := range dropped {
@@ -71,9 +80,45 @@ func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use u
 	return err
 }
 
+// mending is use with the tars of the layers that are prepared. What of those has
+// rotted is removed, and the image used once more.
+func (p *pulling) mending(tars *image.Tars, use use) use {
+	return func(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func) error {
+		err := use(ctx, tars.Over(blobs), img, report)
+		if ctx.Err() != nil || !contentAtFault(err) {
+			return err
+		}
+		dropped, dropErr := tars.DropDamaged(ctx, img)
+		if dropErr != nil || len(dropped) == 0 {
+			return err
+		}
+		for _, d := range dropped {
+			p.ui.event(progress.Event{Kind: progress.Warning, Digest: d, Message: fmt.Sprintf("prepared layer %s is damaged and is not used", d)})
+		}
+		return use(ctx, tars.Over(blobs), img, report)
+	}
+}
+
+// openTars opens the layers that are prepared; nil where the store is on a medium
+// that cannot be written to, and so not be locked.
+func (a *app) openTars() (*image.Tars, error) {
+	cache, err := a.openCache()
+	if errors.Is(err, syscall.EROFS) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tars, err := cache.Tars()
+	if errors.Is(err, syscall.EROFS) {
+		return nil, nil
+	}
+	return tars, err
+}
+
 // stored finds an image that may be used without asking its registry; nil where the
 // registry has to be asked.
-func (p *pulling) stored(when string) (*store.Image, error) {
+func (p *pulling) stored(when string, tars *image.Tars) (*store.Image, error) {
 	if when == pullAlways {
 		return nil, nil
 	}
@@ -82,7 +127,7 @@ func (p *pulling) stored(when string) (*store.Image, error) {
 	case err != nil:
 	case !p.puller.Fits(img):
 		err = fmt.Errorf("image %s for this platform: %w", p.ref, store.ErrNotFound)
-	case len(missing(p.st, img)) > 0:
+	case !haveLayers(p.st, tars, img):
 		err = fmt.Errorf("layers of image %s: %w", p.ref, store.ErrNotFound)
 	default:
 		return img, nil
@@ -93,8 +138,18 @@ func (p *pulling) stored(when string) (*store.Image, error) {
 	return nil, nil // a pull repairs whatever is missing or damaged
 }
 
+// haveLayers tells whether each layer is there as it came or as it was prepared.
+func haveLayers(st *store.Store, tars *image.Tars, img *store.Image) bool {
+	for i, l := range img.Manifest.Layers {
+		if !st.Has(l) && !tars.Has(img.Config.RootFS.DiffIDs[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // useStored tells of layers that are all there, and uses the image.
-func useStored(ctx context.Context, st *store.Store, img *store.Image, report progress.Func, use use) error {
+func useStored(ctx context.Context, blobs unpack.Blobs, img *store.Image, report progress.Func, use use) error {
 	seen := map[digest.Digest]bool{}
 	for _, l := range img.Manifest.Layers {
 		if !seen[l.Digest] {
@@ -103,5 +158,5 @@ func useStored(ctx context.Context, st *store.Store, img *store.Image, report pr
 			report.Send(progress.Event{Kind: progress.Exists, Digest: l.Digest, Total: l.Size})
 		}
 	}
-	return use(ctx, st, img, report)
+	return use(ctx, blobs, img, report)
 }

@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate", "peel/internal/hashes"},
 	"peel/pkg/layers/gzip":          {"peel/pkg/layers/inflate"},
 	"peel/pkg/layers/tar":           {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
-	"peel/pkg/layers/changeset":     {"peel/pkg/layers/tar", "peel/pkg/progress"},
+	"peel/pkg/layers/changeset":     {"peel/pkg/layers", "peel/pkg/layers/tar", "peel/pkg/progress"},
 	"peel/pkg/image":                {"peel/internal/detached", "peel/internal/flock", "peel/pkg/store", "peel/pkg/erofs", "peel/pkg/image/merge", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress"},
 	"peel/pkg/image/merge":          {"peel/pkg/layers/changeset", "peel/pkg/layers/tar", "peel/pkg/erofs"},
 	"peel/internal/users":           {"peel/internal/beneath"},

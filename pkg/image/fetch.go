@@ -60,26 +60,12 @@ func (f *fetcher) cached(ctx context.Context, i int, diffID digest.Digest) (*mer
 // fetch decompresses a layer into its file. The file gets its name when its DiffID
 // has been found right; by then, its headers have been read too.
 func (f *fetcher) fetch(ctx context.Context, i int, d ocispec.Descriptor, diffID digest.Digest) (tree *merge.Layer, ready *files, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	blob, err := f.src.Blob(ctx, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer blob.Close()
 	// Opening reads the first bytes: a layer takes its turn when they are there.
-	r, err := layers.Open(d.MediaType, &changeset.Meter{Reader: blob, Blob: d, Progress: f.o.Progress})
+	r, err := changeset.OpenLayer(ctx, f.src, d, diffID, f.o.Progress)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		cancel() // or Close would wait for bytes that nobody needs any more
-		r.Close()
-	}()
-	if r.Actual != r.Declared {
-		f.o.Progress.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
-			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
-	}
+	defer r.Close()
 	ingest := f.cache.ingestDir(diffID)
 	lock, err := lockDir(ctx, ingest)
 	if err != nil {
@@ -95,7 +81,7 @@ func (f *fetcher) fetch(ctx context.Context, i int, d ocispec.Descriptor, diffID
 	}
 	defer f.turns.Give()
 
-	in := &incoming{dir: ingest, layer: r, limit: f.job.Limits.LayerBytes(d.Size)}
+	in := &incoming{dir: ingest, layer: r.Reader, limit: f.job.Limits.LayerBytes(d.Size)}
 	tree, err = in.read(ctx, f, i, d.Size, diffID)
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(ingest))

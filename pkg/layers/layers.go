@@ -78,6 +78,12 @@ func Open(mediaType string, blob io.Reader) (*Reader, error) {
 	return &Reader{Declared: declared, Actual: actual, pipe: newPipe(dec)}, nil
 }
 
+// OpenTar starts reading a layer that somebody has decompressed already. Its bytes are
+// not looked at for compression: a tar may begin with any, those of its first name.
+func OpenTar(tar io.Reader) *Reader {
+	return &Reader{Declared: None, Actual: None, pipe: newPipe(plain{io.NopCloser(tar)})}
+}
+
 // Next returns the next run of the tar stream and a reference to it that the
 // caller must Release. At the end of the blob it returns io.EOF.
 func (r *Reader) Next() (*Chunk, error) {

@@ -151,7 +151,11 @@ func (s *Store) DropDamaged(ctx context.Context, img *Image) (dropped []digest.D
 		if ok {
 			continue
 		}
-		if err := os.Remove(s.blobPath(d.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = os.Remove(s.blobPath(d.Digest))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // never came, or was removed before
+		}
+		if err != nil {
 			return dropped, err
 		}
 		dropped = append(dropped, d.Digest)

@@ -40,9 +40,10 @@ type Pruned struct {
 	Bytes int64
 }
 
-// Prune removes the blobs that no name leads to, and what interrupted transfers
-// have left. It does so only while nobody else has the store open: ErrInUse.
-func (s *Store) Prune(ctx context.Context) (Pruned, error) {
+// Prune removes the blobs that no name leads to, those of without, to which names
+// may lead, and what interrupted transfers have left. It does so only while nobody
+// else has the store open: ErrInUse.
+func (s *Store) Prune(ctx context.Context, without map[digest.Digest]bool) (Pruned, error) {
 	var p Pruned
 	if err := s.exclude(); err != nil {
 		return p, err
@@ -62,7 +63,8 @@ func (s *Store) Prune(ctx context.Context) (Pruned, error) {
 		keep[digest.Digest(d.Annotations[annotationSource])] = true
 	}
 	err = p.sweep(ctx, filepath.Join(s.layout, "blobs", "sha256"), func(name string) bool {
-		return keep[digest.NewDigestFromEncoded(digest.SHA256, name)]
+		d := digest.NewDigestFromEncoded(digest.SHA256, name)
+		return keep[d] && !without[d]
 	})
 	if err != nil {
 		return p, err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -31,7 +32,7 @@ func TestPruneKeepsWhatANameLeadsTo(t *testing.T) {
 	write(t, in, blob[:3])
 	in.Close()
 
-	p, err := s.Prune(t.Context())
+	p, err := s.Prune(t.Context(), nil)
 	if err != nil || p.Blobs != 4 || p.Bytes != gone.Size()+3 { // manifest, config, layer, transfer
 		t.Fatalf("removed %+v, %v; the image had %d bytes", p, err, gone.Size())
 	}
@@ -41,7 +42,7 @@ func TestPruneKeepsWhatANameLeadsTo(t *testing.T) {
 	if s.Has(gone.Manifest.Layers[0]) || s.Has(gone.Descriptor) {
 		t.Fatal("blobs without a name are still there")
 	}
-	if p, err := s.Prune(t.Context()); err != nil || p.Blobs != 0 {
+	if p, err := s.Prune(t.Context(), nil); err != nil || p.Blobs != 0 {
 		t.Fatalf("the second time %+v, %v", p, err)
 	}
 }
@@ -50,23 +51,23 @@ func TestPruneWaitsForNobodyAndHarmsNobody(t *testing.T) {
 	root := t.TempDir()
 	s, other := open(t, root), open(t, root)
 	img := testImage(t, other, "just fetched, not named yet")
-	if _, err := s.Prune(t.Context()); !errors.Is(err, ErrInUse) {
+	if _, err := s.Prune(t.Context(), nil); !errors.Is(err, ErrInUse) {
 		t.Fatalf("Prune beside another user: %v, want ErrInUse", err)
 	}
-	if _, err := other.Prune(t.Context()); !errors.Is(err, ErrInUse) {
+	if _, err := other.Prune(t.Context(), nil); !errors.Is(err, ErrInUse) {
 		t.Fatalf("who could not prune is not a user any more: %v", err)
 	}
 	if err := other.Tag(t.Context(), "x:1", img); err != nil {
 		t.Fatal(err)
 	}
 	other.Close()
-	if _, err := s.Prune(t.Context()); err != nil {
+	if _, err := s.Prune(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Resolve("x:1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(t, root).Prune(t.Context()); !errors.Is(err, ErrInUse) {
+	if _, err := open(t, root).Prune(t.Context(), nil); !errors.Is(err, ErrInUse) {
 		t.Fatalf("after a Prune the store is not held any more: %v", err)
 	}
 }
@@ -82,7 +83,7 @@ func TestPruneStopsAtWhatItCannotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var bad *DamagedError
-	if _, err := s.Prune(t.Context()); !errors.As(err, &bad) {
+	if _, err := s.Prune(t.Context(), nil); !errors.As(err, &bad) {
 		t.Fatalf("got %v, want a DamagedError", err)
 	}
 	if !s.Has(img.Manifest.Layers[0]) {
@@ -129,11 +130,30 @@ func TestPruneKeepsWhatOtherToolsPutThere(t *testing.T) {
 	subject := put("{}")
 	about := put(fmt.Sprintf(`{"subject":{"digest":%q,"size":%d}}`, subject.Digest, subject.Size))
 	name(nest(about, maxNesting-1))
-	if p, err := s.Prune(t.Context()); err != nil || p.Blobs != 0 || !s.Has(subject) {
+	if p, err := s.Prune(t.Context(), nil); err != nil || p.Blobs != 0 || !s.Has(subject) {
 		t.Fatalf("removed %+v, %v", p, err)
 	}
 	name(nest(about, maxNesting+1))
-	if _, err := s.Prune(t.Context()); err == nil || !s.Has(subject) {
+	if _, err := s.Prune(t.Context(), nil); err == nil || !s.Has(subject) {
 		t.Fatal("pruned what lies too deep to be looked at")
+	}
+}
+
+func TestPruneTakesAwayEvenWhatANameLeadsTo(t *testing.T) {
+	s := open(t, t.TempDir())
+	img := testImage(t, s, "web")
+	if err := s.Tag(t.Context(), "web", img); err != nil {
+		t.Fatal(err)
+	}
+	layer := img.Manifest.Layers[0]
+	p, err := s.Prune(t.Context(), map[digest.Digest]bool{layer.Digest: true, digest.FromString("no blob"): true, img.Manifest.Config.Digest: false})
+	if err != nil || p.Blobs != 1 || p.Bytes != layer.Size || s.Has(layer) {
+		t.Errorf("%+v, %v, the layer is there: %v", p, err, s.Has(layer))
+	}
+	if _, err := s.Resolve("web"); err != nil {
+		t.Errorf("the image has lost its name: %v", err)
+	}
+	if dropped, err := s.DropDamaged(t.Context(), img); err != nil || len(dropped) > 0 {
+		t.Errorf("what is not there is called damaged: %v, %v", dropped, err)
 	}
 }

@@ -31,7 +31,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/internal/beneath"
-	"peel/pkg/layers"
 	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
 	"peel/pkg/progress"
@@ -232,26 +231,12 @@ func (u *unpacker) makeRoot() error {
 // others beside it. It returns only after the layer's digests are found right.
 func (u *unpacker) layer(ctx context.Context, turns *changeset.Turns, i int) (*stage, error) {
 	d := u.img.Manifest.Layers[i]
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	blob, err := u.src.Blob(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	defer blob.Close()
 	// Opening reads the first bytes: a layer takes its turn when they are there.
-	r, err := layers.Open(d.MediaType, &changeset.Meter{Reader: blob, Blob: d, Progress: u.o.Progress})
+	r, err := changeset.OpenLayer(ctx, u.src, d, u.img.Config.RootFS.DiffIDs[i], u.o.Progress)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		cancel() // or Close would wait for bytes that nobody needs any more
-		r.Close()
-	}()
-	if r.Actual != r.Declared {
-		u.o.Progress.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
-			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
-	}
+	defer r.Close()
 	if err := turns.Take(ctx, d.Size); err != nil {
 		return nil, err
 	}

@@ -2,11 +2,14 @@ package changeset
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"peel/pkg/layers"
 	"peel/pkg/progress"
 )
 
@@ -16,6 +19,58 @@ type Blobs interface {
 	// waits for more, and gives io.EOF only once the blob's size and digest have
 	// been checked. When ctx ends, a Read that waits returns.
 	Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Tars is what Blobs may be as well: where layers are that have been decompressed.
+type Tars interface {
+	// Tar opens a layer's tar, which has size bytes; nil where there is none. It is
+	// the reader's to find out whether it still has its DiffID.
+	Tar(diffID digest.Digest) (tar io.ReadCloser, size int64, err error)
+}
+
+// Layer is a layer that is being read.
+type Layer struct {
+	*layers.Reader
+	from   io.Closer
+	cancel context.CancelFunc
+}
+
+// OpenLayer opens a layer: its tar where src has that, else its blob. It returns when
+// the first bytes are there.
+func OpenLayer(ctx context.Context, src Blobs, d ocispec.Descriptor, diffID digest.Digest, report progress.Func) (*Layer, error) {
+	if tars, ok := src.(Tars); ok {
+		tar, size, err := tars.Tar(diffID)
+		if err != nil {
+			return nil, err
+		}
+		if tar != nil {
+			d.Size = size // for the meter
+			return &Layer{layers.OpenTar(&Meter{Reader: tar, Blob: d, Progress: report}), tar, func() {}}, nil
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	blob, err := src.Blob(ctx, d)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	r, err := layers.Open(d.MediaType, &Meter{Reader: blob, Blob: d, Progress: report})
+	if err != nil {
+		cancel()
+		return nil, errors.Join(err, blob.Close())
+	}
+	if r.Actual != r.Declared {
+		report.Send(progress.Event{Kind: progress.Warning, Digest: d.Digest,
+			Message: "the layer is labelled " + string(r.Declared) + " and is " + string(r.Actual)})
+	}
+	return &Layer{r, blob, cancel}, nil
+}
+
+// Close ends the reading, wherever it is.
+func (l *Layer) Close() error {
+	l.cancel() // or the Reader would wait for bytes that nobody needs any more
+	l.Reader.Close()
+	return l.from.Close()
 }
 
 // Turns bounds how many layers are worked on at a time. Of those that wait, the
