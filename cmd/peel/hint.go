@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"peel/internal/users"
+	"peel/pkg/host"
 	"peel/pkg/image"
 	"peel/pkg/layout"
 	"peel/pkg/registry"
@@ -92,6 +93,7 @@ func localHint(err error) string {
 		unknown     unknownImageError
 		used        *usedImageError
 		unsupported *image.UnsupportedError
+		obstacle    *host.Obstacle
 		damaged     *store.DamagedError
 		index       *store.IndexError
 		disk        *store.Error
@@ -118,6 +120,8 @@ func localHint(err error) string {
 		return "choose another directory, which need not be there yet"
 	case errors.As(err, &unknown):
 		return "'peel images' lists those that are"
+	case errors.As(err, &obstacle):
+		return obstacle.Fix + "; 'peel doctor' looks at the rest"
 	case errors.As(err, &unsupported):
 		return "--store-form files unpacks the image instead"
 	case errors.As(err, &used):

@@ -107,6 +107,9 @@ func (a *app) run(ctx context.Context, what string, command []string, f runFlags
 	if err := f.resolve(command); err != nil {
 		return usageError{nil, err}
 	}
+	if err := hasObstacle(); err != nil {
+		return err
+	}
 	rt, err := a.openRuntime()
 	if err != nil {
 		return err
