@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"peel/pkg/run"
@@ -18,7 +19,8 @@ func (a *app) openRuntime() (*run.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return run.Open(run.Options{Data: root, FindImage: a.findImage})
+	find := func(i run.Image) (run.Source, error) { return findPrepared(root, i) }
+	return run.Open(run.Options{Data: root, FindImage: find})
 }
 
 // container finds one container by its name or the beginning of its id.
@@ -69,17 +71,38 @@ func exitWith(code int, err error) error {
 // streamFlags are the flags of the verbs that start a program.
 type streamFlags struct {
 	detach, interactive, tty bool
+	keys                     keysFlag
+}
+
+// keysFlag is the flag for the keys that leave a program to itself.
+type keysFlag struct {
+	word string
+	keys []byte
+}
+
+func (f *keysFlag) String() string { return f.word }
+func (f *keysFlag) Type() string   { return "keys" }
+
+func (f *keysFlag) Set(word string) (err error) {
+	f.word = word
+	f.keys, err = run.ParseDetachKeys(word)
+	return err
+}
+
+func (f *keysFlag) register(cmd *cobra.Command) {
+	_ = f.Set(run.DefaultDetachKeys) // which is well formed
+	cmd.Flags().Var(f, "detach-keys", "`KEYS` that leave a command with a terminal to itself")
 }
 
 // check refuses a terminal that is to be typed at where nobody types.
 func (f streamFlags) check() error {
 	if f.tty && f.interactive && !f.detach && !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usageError{nil, fmt.Errorf("the input is not a terminal: leave out -t")}
+		return usageError{nil, errors.New("the input is not a terminal: leave out -t")}
 	}
 	return nil
 }
 
-// streams are what a program without a terminal of its own is given. Files and
+// streams are what a program is given that has no terminal of its own. Files and
 // pipes it gets as they are. A terminal it never gets: whoever has one open can
 // read what is typed at it. It gets a pipe, and relayed copies what comes out,
 // until the function that is returned is called.
@@ -89,6 +112,11 @@ func (f streamFlags) streams() (s run.Streams, relayed func(), err error) {
 		for _, r := range relays {
 			r.end()
 		}
+	}
+	if f.tty {
+		// It has a terminal of its own, and what is typed at this one is read by
+		// one alone.
+		return s, relayed, nil
 	}
 	for _, out := range []struct {
 		to   **os.File
@@ -153,20 +181,42 @@ func (l *relay) end() {
 	l.r.Close()
 }
 
+// console is this process's side of a program's streams.
+func (f streamFlags) console() run.Console {
+	c := run.Console{Out: os.Stdout, Err: os.Stderr, DetachKeys: f.keys.keys}
+	if f.interactive {
+		c.In = os.Stdin
+	}
+	return c
+}
+
 // follow stays with a program to its end, passing signals and typed keys on.
 func (f streamFlags) follow(p *run.Process) (int, error) {
-	stop := p.ForwardSignals()
-	defer stop()
+	defer run.ForwardSignals(p.Signal)()
 	if p.Terminal == nil {
 		return p.Wait()
 	}
-	var in *os.File
-	if f.interactive {
-		in = os.Stdin
-	}
-	wait, err := p.Relay(in, os.Stdout)
+	wait, err := p.Relay(f.console())
 	if err != nil {
 		return 0, err
 	}
-	return wait()
+	return detached(wait())
+}
+
+// attached stays with a container that runs under a monitor.
+func (f streamFlags) attached(c *run.Attachment, passSignals bool) (int, error) {
+	if passSignals {
+		defer run.ForwardSignals(c.Signal)()
+	}
+	return detached(c.Relay(f.console()))
+}
+
+// detached is no failure. The cursor is left in the middle of a line, so
+// something is said to it.
+func detached(code int, err error) (int, error) {
+	if errors.Is(err, run.ErrDetached) {
+		fmt.Fprintln(os.Stderr, "read escape sequence")
+		return 0, nil
+	}
+	return code, err
 }

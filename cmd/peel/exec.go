@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"path"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +34,7 @@ no more rights than it has itself. The exit code is the command's.`,
 	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	flags.StringArrayVarP(&o.Env, "env", "e", nil, "set a variable, `NAME=VALUE`; NAME alone passes on peel's own")
 	flags.StringVarP(&o.Cwd, "workdir", "w", "", "working `DIR`")
+	f.keys.register(cmd)
 	flags.StringVarP(&o.User, "user", "u", "", "`USER[:GROUP]` to run as, names or ids")
 	return cmd
 }
@@ -39,6 +42,9 @@ no more rights than it has itself. The exit code is the command's.`,
 func (a *app) exec(name string, o run.ExecOptions, f streamFlags) error {
 	if err := f.check(); err != nil {
 		return err
+	}
+	if o.Cwd != "" && !path.IsAbs(o.Cwd) {
+		return usageError{nil, fmt.Errorf("working directory %q is not absolute", o.Cwd)}
 	}
 	var err error
 	if o.Env, err = environment(nil, o.Env); err != nil {
@@ -60,8 +66,11 @@ func (a *app) exec(name string, o run.ExecOptions, f streamFlags) error {
 		o.ConsoleSize = run.TerminalSize(os.Stdout)
 	}
 	p, err := c.Exec(o, streams)
-	if err != nil || f.detach {
+	if err != nil {
 		return err
+	}
+	if f.detach {
+		return p.Leave()
 	}
 	return exitWith(f.follow(p))
 }

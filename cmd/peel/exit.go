@@ -19,6 +19,7 @@ import (
 // by signal n.
 const (
 	exitFailure = 125
+	exitManage  = 1 // a verb about containers that are there failed
 	exitUsage   = 2
 	exitSignal  = 128
 )
@@ -31,6 +32,34 @@ type usageError struct {
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
+
+// manageError is what went wrong with a verb about containers that are there. Of
+// these only exec has a program whose exit code a failure could be taken for.
+type manageError struct {
+	err  error
+	exec bool
+}
+
+func (e manageError) Error() string { return e.err.Error() }
+func (e manageError) Unwrap() error { return e.err }
+
+// managing makes a verb, and those below it, fail as docker's do that are about
+// containers.
+func managing(verb *cobra.Command) {
+	for _, v := range verb.Commands() {
+		managing(v)
+	}
+	do := verb.RunE
+	if do == nil {
+		return
+	}
+	verb.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := do(cmd, args); err != nil {
+			return manageError{err, verb.Name() == "exec"}
+		}
+		return nil
+	}
+}
 
 // interruptedError is the cause of a context that a signal has ended.
 type interruptedError struct{ signal syscall.Signal }
@@ -62,7 +91,12 @@ func (a *app) exit(ctx context.Context, err error) int {
 	if isUsage(err) {
 		return exitUsage
 	}
-	return run.ExitCode(err)
+	failed := run.ExitCode(err)
+	var managed manageError
+	if errors.As(err, &managed) && (!managed.exec || failed == exitFailure) {
+		return exitManage
+	}
+	return failed
 }
 
 // isUsage tells a mistake in the command line from one that only the work showed.

@@ -73,7 +73,7 @@ func (a *app) containerFilter(words []string) (f containerFilter, err error) {
 		}
 		f.codes = append(f.codes, code)
 	}
-	phases := []string{string(run.Created), string(run.Running), string(run.Exited)}
+	phases := []string{string(run.Created), string(run.Running), string(run.Restarting), string(run.Exited)}
 	for _, word := range f.filters["status"] {
 		if !slices.Contains(phases, word) {
 			return f, usageError{nil, fmt.Errorf("--filter status=%s: want one of %s", word, strings.Join(phases, ", "))}

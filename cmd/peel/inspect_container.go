@@ -21,6 +21,7 @@ type containerFacts struct {
 	Path            string   // the program
 	Args            []string // its arguments
 	State           containerState
+	RestartCount    int    // by its policy, since somebody started it
 	Image           string // the image's id, where it is known
 	Name            string // with docker's "/" before it
 	Platform        string
@@ -37,6 +38,7 @@ type containerFacts struct {
 type containerState struct {
 	Status     run.Phase
 	Running    bool
+	Restarting bool
 	OOMKilled  bool
 	Unattended bool // it runs, but nobody keeps its output and exit code
 	Pid        int
@@ -51,6 +53,7 @@ type containerLimits struct {
 	Binds          []string
 	NetworkMode    string
 	AutoRemove     bool
+	RestartPolicy  restartPolicy
 	CapAdd         []string `json:",omitempty"`
 	ReadonlyRootfs bool
 	Memory         int64 // bytes; 0 is no limit
@@ -61,6 +64,11 @@ type containerLimits struct {
 	PidsLimit      int64
 	CgroupPath     string
 	Ulimits        []specs.POSIXRlimit
+}
+
+type restartPolicy struct {
+	Name              string
+	MaximumRetryCount int
 }
 
 type containerMount struct {
@@ -76,12 +84,15 @@ type containerConfig struct {
 	Hostname   string
 	User       string
 	Tty        bool
+	OpenStdin  bool
 	Env        []string
 	Cmd        []string
 	Image      string // the reference, or the bundle's directory
 	WorkingDir string
 	Labels     map[string]string
 	StopSignal string
+	// StopTimeout is in seconds.
+	StopTimeout *int `json:",omitempty"`
 }
 
 func inspectContainer(c *run.Container, st *store.Store) (*containerFacts, error) {
@@ -96,12 +107,14 @@ func inspectContainer(c *run.Container, st *store.Store) (*containerFacts, error
 	f := &containerFacts{
 		ID: c.ID, Created: c.Created, Args: []string{}, Name: "/" + c.Name, Platform: "linux", Image: imageOf(c, st),
 		State: containerState{
-			Status: s.Phase, Running: s.Phase == run.Running, OOMKilled: s.OOMKilled, Unattended: s.Unattended,
+			Status: s.Phase, Running: s.Phase == run.Running, Restarting: s.Phase == run.Restarting, OOMKilled: s.OOMKilled, Unattended: s.Unattended,
 			Pid: s.Pid, ExitCode: s.Code, Error: s.Error, StartedAt: s.Started, FinishedAt: s.Finished,
 		},
-		HostConfig: limitsOf(c, spec), Mounts: []containerMount{}, Root: c.Root, Spec: spec,
+		RestartCount: s.RestartCount,
+		HostConfig:   limitsOf(c, spec), Mounts: []containerMount{}, Root: c.Root, Spec: spec,
 		Config: containerConfig{
 			Hostname: spec.Hostname, User: c.User, Image: c.Image, Cmd: c.Args, Labels: c.Labels, StopSignal: c.StopSignal,
+			OpenStdin: c.OpenStdin, StopTimeout: c.StopTimeout,
 		},
 	}
 	if len(c.Args) > 0 {
@@ -138,7 +151,8 @@ func imageOf(c *run.Container, st *store.Store) string {
 }
 
 func limitsOf(c *run.Container, spec *specs.Spec) containerLimits {
-	l := containerLimits{Binds: []string{}, NetworkMode: networkMode(spec), AutoRemove: c.AutoRemove, Ulimits: []specs.POSIXRlimit{}}
+	policy, _, _ := strings.Cut(c.Restart.String(), ":")
+	l := containerLimits{RestartPolicy: restartPolicy{policy, c.Restart.MaximumRetryCount}, Binds: []string{}, NetworkMode: networkMode(spec), AutoRemove: c.AutoRemove, Ulimits: []specs.POSIXRlimit{}}
 	for _, m := range c.Binds(spec) {
 		l.Binds = append(l.Binds, m.Source+":"+m.Destination)
 	}

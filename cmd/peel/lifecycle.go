@@ -2,22 +2,28 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"peel/pkg/run"
 )
 
 // containerCommands are the verbs about containers.
 func containerCommands(a *app) []*cobra.Command {
-	return []*cobra.Command{
-		newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
-		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newInspectCommand(a), newVolumeCommand(a),
+	verbs := []*cobra.Command{
+		newExecCommand(a), newAttachCommand(a), newPsCommand(a), newLogsCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
+		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newRenameCommand(a), newInspectCommand(a), newVolumeCommand(a),
 		newTopCommand(a), newStatsCommand(a), newPortCommand(a), newDiffCommand(a),
 	}
+	for _, verb := range verbs {
+		managing(verb)
+	}
+	return append(verbs, newRunCommand(a))
 }
 
 // toEach makes cmd do something to each container that it is given. When it is
@@ -41,7 +47,13 @@ func newStartCommand(a *app) *cobra.Command {
 		Use:     "start CONTAINER...",
 		Short:   "Start containers that have ended, in the background",
 		Example: "  peel start web",
-	}, func(_ context.Context, c *run.Container) error { return c.StartDetached() })
+	}, func(_ context.Context, c *run.Container) error {
+		err := c.StartDetached()
+		if errors.Is(err, run.ErrRunning) {
+			return nil // which is what was asked for
+		}
+		return err
+	})
 }
 
 func newStopCommand(a *app) *cobra.Command {
@@ -68,15 +80,23 @@ func newRestartCommand(a *app) *cobra.Command {
 }
 
 // graceFlag is how long a container may take to end by itself.
-type graceFlag struct{ seconds int }
+type graceFlag struct {
+	flag    *pflag.Flag
+	seconds int
+}
 
 func (f *graceFlag) register(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().IntVarP(&f.seconds, "time", "t", 10, "`SECONDS` until it is killed")
+	cmd.Flags().IntVarP(&f.seconds, "time", "t", 0, "`SECONDS` until it is killed; -1 is never (default: its --stop-timeout, or 10)")
+	f.flag = cmd.Flags().Lookup("time")
 	return cmd
 }
 
 func (f *graceFlag) stop(ctx context.Context, c *run.Container) error {
-	return c.Stop(ctx, time.Duration(f.seconds)*time.Second)
+	grace := c.Grace()
+	if f.flag.Changed {
+		grace = time.Duration(f.seconds) * time.Second
+	}
+	return c.Stop(ctx, grace)
 }
 
 func newKillCommand(a *app) *cobra.Command {
@@ -121,6 +141,22 @@ func newRmCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill those that run")
 	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the volumes too that were made for them")
 	return cmd
+}
+
+func newRenameCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "rename CONTAINER NAME",
+		Short:   "Give a container another name",
+		Example: "  peel rename web old-web",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.container(args[0])
+			if err != nil {
+				return err
+			}
+			return c.Rename(args[1])
+		},
+	}
 }
 
 func newWaitCommand(a *app) *cobra.Command {

@@ -25,10 +25,12 @@ func newLogsCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tail != "all" {
 				n, err := strconv.Atoi(tail)
-				if err != nil || n < 0 {
+				if err != nil {
 					return usageError{nil, fmt.Errorf("--tail %q: want a number or all", tail)}
 				}
-				o.Tail = &n
+				if n >= 0 { // docker takes any other for all
+					o.Tail = &n
+				}
 			}
 			var err error
 			if o.Since, err = moment(since); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	run.Dispatch() // a child of peel's own plays its part and does not return
+	run.Dispatch(findPrepared) // a child of peel's own plays its part and does not return
 	os.Exit(peel(os.Args[1:]))
 }
 

@@ -84,7 +84,7 @@ func (a *app) ps(req psRequest) error {
 		if req.last >= 0 && len(rows) == req.last {
 			break
 		}
-		if s.Phase != run.Running && !req.all && req.last < 0 && !filter.asks("status") || !filter.take(c, s) {
+		if s.Phase != run.Running && s.Phase != run.Restarting && !req.all && req.last < 0 && !filter.asks("status") || !filter.take(c, s) {
 			continue
 		}
 		row := newContainerRow(c, s, now, req.noTrunc)
@@ -189,6 +189,9 @@ func statusText(s run.Status, now time.Time) string {
 	when := s.Finished
 	if when.IsZero() {
 		when = s.Started
+	}
+	if s.Phase == run.Restarting {
+		return fmt.Sprintf("Restarting (%d) %s ago", s.Code, units.HumanDuration(now.Sub(when)))
 	}
 	return fmt.Sprintf("Exited (%d) %s ago", s.Code, units.HumanDuration(now.Sub(when)))
 }

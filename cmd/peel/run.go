@@ -34,11 +34,15 @@ type runFlags struct {
 	memory     string
 	memorySwap string
 	entrypoint string
-	network    string
-	publish    []string
-	when       string
-	form       string
-	dryRun     bool
+	restart    string
+	// stopTimeout counts if timeoutGiven.
+	stopTimeout  int
+	timeoutGiven bool
+	network      string
+	publish      []string
+	when         string
+	form         string
+	dryRun       bool
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -59,7 +63,10 @@ executed, 127 if it is not there.`,
   peel run -d --name web -v ./site:/usr/share/nginx/html:ro nginx:latest
   peel run --memory 64m --cpus 0.5 --pids-limit 50 --read-only ./bundle`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], args[1:], f) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.timeoutGiven = cmd.Flags().Changed("stop-timeout")
+			return a.run(cmd.Context(), args[0], args[1:], f)
+		},
 	}
 	f.register(cmd)
 	flags := cmd.Flags()
@@ -68,10 +75,13 @@ executed, 127 if it is not there.`,
 	flags.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's id")
 	flags.BoolVarP(&f.interactive, "interactive", "i", false, "give the command this input")
 	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	f.keys.register(cmd)
 	flags.BoolVar(&f.create.AutoRemove, "rm", false, "remove the container when it ends")
+	flags.StringVar(&f.restart, "restart", "no", "`POLICY` when the container ends: no, on-failure[:MAX], always, unless-stopped")
 	flags.StringVar(&f.create.Name, "name", "", "`NAME` of the container")
 	flags.StringVarP(&f.create.User, "user", "u", "", "`USER[:GROUP]` to run as, names or ids")
 	flags.StringVar(&f.create.StopSignal, "stop-signal", "", "`SIGNAL` that asks the container to end")
+	flags.IntVar(&f.stopTimeout, "stop-timeout", 0, "`SECONDS` that stop gives the container to end; -1 is for ever (default 10)")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "set a label, `NAME=VALUE`")
 	flags.StringArrayVarP(&f.wishes.Env, "env", "e", nil, "set a variable, `NAME=VALUE`; NAME alone passes on peel's own")
 	flags.StringArrayVar(&f.envFile, "env-file", nil, "read variables from `FILE`")
@@ -142,6 +152,14 @@ func (a *app) startContainer(ctx context.Context, c *run.Container, f streamFlag
 		fmt.Fprintln(a.stdout, c.ID)
 		return nil
 	}
+	if f.tty || !c.Restart.Never() {
+		// It may outlive this process.
+		attachment, err := c.StartAttached()
+		if err != nil {
+			return undo(err)
+		}
+		return exitWith(f.attached(attachment, true))
+	}
 	streams, relayed, err := f.streams()
 	if err != nil {
 		return undo(err)
@@ -172,12 +190,22 @@ func (f *runFlags) resolve(command []string) error {
 	if len(f.publish) > 0 {
 		return errors.New("-p is not supported yet: with --network host the container listens on the host itself")
 	}
+	var err error
+	if f.create.Restart, err = run.ParseRestartPolicy(f.restart); err != nil {
+		return err
+	}
+	if f.create.AutoRemove && !f.create.Restart.Never() {
+		return errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	f.create.OpenStdin = f.interactive
+	if f.timeoutGiven {
+		f.create.StopTimeout = &f.stopTimeout
+	}
 	if f.create.StopSignal != "" {
 		if _, err := run.ParseSignal(f.create.StopSignal); err != nil {
 			return err
 		}
 	}
-	var err error
 	if w.Env, err = environment(f.envFile, w.Env); err != nil {
 		return err
 	}

@@ -87,9 +87,10 @@ func (a *app) openCache() (*image.Cache, error) {
 	return image.Open(root)
 }
 
-// findImage is what containers of prepared images are started with.
-func (a *app) findImage(i run.Image) (run.Source, error) {
-	cache, err := a.openCache()
+// findPrepared is what containers of prepared images are started with. The cache is
+// beside them.
+func findPrepared(root string, i run.Image) (run.Source, error) {
+	cache, err := image.Open(root)
 	if err != nil {
 		return nil, err
 	}

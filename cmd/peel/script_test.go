@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	run.Dispatch()
+	run.Dispatch(findPrepared)
 	testscript.Main(m, map[string]func(){"peel": main})
 }
 

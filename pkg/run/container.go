@@ -39,8 +39,15 @@ type Record struct {
 	User string `json:"user,omitempty"`
 	// StopSignal is what Stop sends first; empty is SIGTERM.
 	StopSignal string `json:"stopSignal,omitempty"`
+	// StopTimeout is how many seconds Stop gives if it is not told, for ever if
+	// negative; nil is ten.
+	StopTimeout *int `json:"stopTimeout,omitempty"`
 	// AutoRemove removes the container when it ends.
-	AutoRemove bool              `json:"autoRemove,omitempty"`
+	AutoRemove bool `json:"autoRemove,omitempty"`
+	// Restart says when the monitor starts it again.
+	Restart RestartPolicy `json:"restart,omitzero"`
+	// OpenStdin keeps an input open for those who attach.
+	OpenStdin  bool              `json:"openStdin,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	VolumeUses []VolumeUse       `json:"volumes,omitempty"`
 }
@@ -64,6 +71,9 @@ const (
 	Created Phase = "created"
 	Running Phase = "running"
 	Exited  Phase = "exited"
+	// Restarting is between two runs: it has ended, and is about to be started
+	// again.
+	Restarting Phase = "restarting"
 )
 
 // Status is what is known of a container at one moment.
@@ -88,14 +98,62 @@ type LastRun struct {
 	Error     string `json:"error,omitempty"` // why it could not start
 	// Warnings tell of hooks that have failed after the end.
 	Warnings []string `json:"warnings,omitempty"`
+	// RestartCount is how often the policy has started it again since somebody
+	// started it.
+	RestartCount int `json:"restartCount,omitempty"`
 }
 
 // state is the file state.json of a running container, or of one on its way: then
 // Pid is 0.
 type state struct {
+	// Boot is the kernel's boot_id: pids and births of another boot name nothing.
+	Boot    string            `json:"boot"`
 	Pid     int               `json:"pid"`
 	Birth   uint64            `json:"birth"` // tells it from a later process of the same pid
 	Cgroups map[string]string `json:"cgroups,omitempty"`
+	// Restarting: by policy, between two runs or on its way to the next.
+	Restarting bool `json:"restarting,omitempty"`
+}
+
+// between says that the container is between two runs.
+func (st state) between() bool { return st.Restarting && len(st.Cgroups) == 0 && st.Pid == 0 }
+
+// state reads state.json. Where there is none, or one of before a reboot, the
+// error is fs.ErrNotExist.
+func (c *Container) state() (st state, err error) {
+	if err := readJSON(c.rt.stateFile(c.ID), &st); err != nil {
+		return state{}, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return state{}, err
+	}
+	if st.Boot != boot {
+		return state{}, fmt.Errorf("state of before the last reboot: %w", fs.ErrNotExist)
+	}
+	return st, nil
+}
+
+// setState writes state.json.
+func (c *Container) setState(st state) (err error) {
+	if st.Boot, err = bootID(); err != nil {
+		return err
+	}
+	return writeJSON(c.rt.stateFile(c.ID), &st, false)
+}
+
+// dropState removes state.json.
+func (c *Container) dropState() error {
+	err := os.Remove(c.rt.stateFile(c.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
 }
 
 // unseenExit is the exit code of a run whose end nobody saw.
@@ -203,8 +261,7 @@ func (c *Container) Status() (Status, error) {
 	} else if err != nil {
 		return Status{}, err
 	}
-	var st state
-	err = readJSON(c.rt.stateFile(c.ID), &st)
+	st, err := c.state()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Status{}, err
 	}
@@ -212,6 +269,8 @@ func (c *Container) Status() (Status, error) {
 	switch {
 	case alive:
 		s.Phase, s.Pid, s.Unattended = Running, st.Pid, !attended
+	case attended && st.Restarting:
+		s.Phase = Restarting
 	case attended && s.Finished.IsZero():
 		s.Phase = Created // on its way
 	default:

@@ -28,8 +28,15 @@ type CreateOptions struct {
 	// container starts; empty leaves the ids of the config.
 	User       string
 	StopSignal string
-	AutoRemove bool
-	Labels     map[string]string
+	// StopTimeout is how many seconds Grace gives, for ever if negative; nil is
+	// ten.
+	StopTimeout *int
+	AutoRemove  bool
+	// Restart says when it is started again, which excludes AutoRemove.
+	Restart RestartPolicy
+	// OpenStdin keeps an input open for those who attach.
+	OpenStdin bool
+	Labels    map[string]string
 	// Files are files of the container's own, by their place in it: name
 	// resolution and the like. Each is mounted there.
 	Files map[string]string
@@ -59,8 +66,13 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 			return nil, err
 		}
 	}
-	if o.Name != "" && !validName(o.Name) {
-		return nil, fmt.Errorf("container name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed", o.Name)
+	if o.AutoRemove && !o.Restart.Never() {
+		return nil, errors.New("a container that removes itself cannot be started again")
+	}
+	if o.Name != "" {
+		if err := checkName(o.Name); err != nil {
+			return nil, err
+		}
 	}
 	id, tmp, lock, err := rt.newDir()
 	if err != nil {
@@ -101,6 +113,12 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 			o.StopSignal = tree.StopSignal
 		}
 	}
+	if o.StopSignal != "" {
+		// The image's word, perhaps. It would be missed when it is too late.
+		if _, err := ParseSignal(o.StopSignal); err != nil {
+			return nil, fmt.Errorf("stop signal: %w", err)
+		}
+	}
 	if root.overlaid() {
 		if err := makeOverlay(tmp, o.Tree); err != nil {
 			return nil, err
@@ -133,7 +151,8 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes []VolumeUse, o CreateOptions) (*Container, error) {
 	c := &Container{rt: rt, Record: Record{
 		Args: spec.Process.Args, ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
-		User: o.User, StopSignal: o.StopSignal, AutoRemove: o.AutoRemove, Labels: o.Labels, VolumeUses: volumes, Bundle: o.Bundle,
+		User: o.User, StopSignal: o.StopSignal, StopTimeout: o.StopTimeout, AutoRemove: o.AutoRemove, Labels: o.Labels,
+		Restart: o.Restart, OpenStdin: o.OpenStdin, VolumeUses: volumes, Bundle: o.Bundle,
 	}}
 	if c.Name == "" {
 		c.Name = randomName()
@@ -263,13 +282,17 @@ func (c *Container) remove() error {
 	if err := c.cleanUp(); err != nil {
 		return err
 	}
+	name := c.Name
+	if now, err := c.rt.load(c.ID); err == nil {
+		name = now.Name // it may have another by now
+	}
 	// The directory first: what has no directory is no container, and a name
 	// that leads nowhere is free.
 	gone := filepath.Join(c.rt.containers(), gonePrefix+c.ID)
 	if err := os.Rename(c.rt.dataDir(c.ID), gone); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err := errors.Join(c.rt.release(c.Name, c.ID), removeTree(gone))
+	err := errors.Join(c.rt.release(name, c.ID), removeTree(gone))
 	// The lock file last: it is what keeps others out.
 	err = errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
 	if c.AutoRemove {

@@ -7,12 +7,17 @@ import (
 	"peel/pkg/run/internal/proto"
 )
 
+// ImageFinder is Options.FindImage for the containers in a data directory.
+type ImageFinder func(data string, i Image) (Source, error)
+
 // Dispatch is the first line of main of every program that uses this package.
 // It returns at once in a program that a person started. In a child that this
-// package started it plays the child's role and does not return.
+// package started it plays the child's role and does not return. Containers of
+// images are started again by their restart policy with find; nil where there are
+// none.
 //
 // It is not an init function: nothing but main decides what a program is.
-func Dispatch() {
+func Dispatch(find ImageFinder) {
 	// A role is known by a command line of exactly one word; what to do comes
 	// over a pipe, so a program that is merely called by that name does nothing.
 	if len(os.Args) != 1 {
@@ -24,7 +29,7 @@ func Dispatch() {
 	case proto.JoinName:
 		guest.JoinMain()
 	case proto.MonitorName:
-		monitorMain()
+		monitorMain(find)
 	case proto.RemoveName:
 		removeMain()
 	case proto.ExportName:

@@ -123,7 +123,7 @@ func TestTerminals(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, w := newPipe(t)
-	wait, err := p.Relay(nil, w)
+	wait, err := p.Relay(Console{Out: w})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestTerminals(t *testing.T) {
 		inW.WriteString("typed\n")
 		inW.Close()
 		r, w := newPipe(t)
-		wait, err := p.Relay(inR, w)
+		wait, err := p.Relay(Console{In: inR, Out: w})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 // pidfd opens the container's first process, so that it and no later process of
 // the same number is meant. ErrNotRunning.
 func (c *Container) pidfd() (fd int, st state, err error) {
-	if err := readJSON(c.rt.stateFile(c.ID), &st); err != nil {
+	if st, err = c.state(); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = ErrNotRunning
 		}
@@ -40,8 +40,26 @@ func (c *Container) pidfd() (fd int, st state, err error) {
 	return fd, st, nil
 }
 
-// Kill sends a signal to the container's first process. ErrNotRunning.
+// Kill sends a signal to the container's first process. KILL and the stop signal,
+// or any signal if no stop signal was chosen, end its restart policy, as docker's
+// do. ErrNotRunning.
 func (c *Container) Kill(sig syscall.Signal) error {
+	between := false
+	if c.endsPolicy(sig) {
+		var err error
+		if between, err = c.endPolicy(); err != nil {
+			return err
+		}
+	}
+	err := c.signal(sig)
+	if between && errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	return err
+}
+
+// signal sends a signal to the first process. ErrNotRunning.
+func (c *Container) signal(sig syscall.Signal) error {
 	fd, _, err := c.pidfd()
 	if err != nil {
 		return err
@@ -54,8 +72,21 @@ func (c *Container) Kill(sig syscall.Signal) error {
 	return err
 }
 
+// defaultGrace is docker's.
+const defaultGrace = 10 * time.Second
+
+// Grace is how long the container was said to need to end by itself; negative is
+// for ever.
+func (c *Container) Grace() time.Duration {
+	if c.StopTimeout == nil {
+		return defaultGrace
+	}
+	return time.Duration(*c.StopTimeout) * time.Second
+}
+
 // Stop asks the container to end with its stop signal, waits for grace, and
-// then kills it. It returns when the run is over. One that does not run is fine.
+// then kills it; a negative grace is for ever. It returns when the run is over.
+// One that does not run is fine. Its restart policy ends, too.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	sig := unix.SIGTERM
 	if c.StopSignal != "" {
@@ -64,17 +95,27 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 			return err
 		}
 	}
-	switch err := c.Kill(sig); {
+	between, err := c.endPolicy()
+	if err != nil {
+		return err
+	}
+	switch err := c.signal(sig); {
+	case errors.Is(err, ErrNotRunning) && between:
+		return c.waitUnattended(ctx)
 	case errors.Is(err, ErrNotRunning):
 		return nil
 	case err != nil:
 		return err
 	}
-	patience, cancel := context.WithTimeout(ctx, grace)
-	defer cancel()
-	_, err := c.Wait(patience)
+	patience := ctx
+	if grace >= 0 {
+		var cancel func()
+		patience, cancel = context.WithTimeout(ctx, grace)
+		defer cancel()
+	}
+	_, err = c.Wait(patience)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		if err = c.Kill(unix.SIGKILL); err == nil || errors.Is(err, ErrNotRunning) {
+		if err = c.signal(unix.SIGKILL); err == nil || errors.Is(err, ErrNotRunning) {
 			_, err = c.Wait(ctx)
 		}
 	}
@@ -86,6 +127,9 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 
 // lockKilled kills the container, whatever state it is in, and takes its lock.
 func (c *Container) lockKilled(ctx context.Context) (*os.File, error) {
+	if _, err := c.endPolicy(); err != nil {
+		return nil, err
+	}
 	for {
 		fd, _, err := c.pidfd()
 		switch {

@@ -64,7 +64,7 @@ func TestTheProcessesOfAStartThatWasKilledGoWithTheContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As if the monitor had been killed a moment earlier.
-	if err := writeJSON(rt.stateFile(c.ID), &state{Cgroups: st.Cgroups}, false); err != nil {
+	if err := c.setState(state{Cgroups: st.Cgroups}); err != nil {
 		t.Fatal(err)
 	}
 	if s := status(t, c); s.Phase != Exited {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -21,7 +22,8 @@ type LogEntry struct {
 
 // LogOptions say which entries. The zero value is all there are.
 type LogOptions struct {
-	// Follow waits for more until the container's run is over.
+	// Follow waits for more until the container has ended and is not going to be
+	// started again.
 	Follow bool
 	// Tail is how many entries from the end to begin with, if not nil.
 	Tail *int
@@ -103,29 +105,22 @@ func readLog(r *jsonlog.Reader, tail *int, emit func(jsonlog.Entry) error) error
 	return nil
 }
 
-// logWatch waits for a log to grow or its container's run to end.
+// logWatch waits for a log to grow or its writer to end.
 type logWatch struct {
-	c       *Container
 	inotify int
-	pidfd   int // -1 once the process has ended
+	ended   *os.File // can be read when nobody runs the container any more
 	over    bool
 }
 
 func (c *Container) watchLog() (*logWatch, error) {
-	w := &logWatch{c: c, pidfd: -1}
-	var err error
-	if w.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
 		return nil, err
 	}
+	w := &logWatch{inotify: inotify}
 	// The directory, as the log is another file after a rotation.
-	if _, err := unix.InotifyAddWatch(w.inotify, filepath.Dir(c.logFile()), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
-		unix.Close(w.inotify)
-		return nil, err
-	}
-	w.pidfd, _, err = c.pidfd()
-	if errors.Is(err, ErrNotRunning) {
-		w.over = true
-		return w, nil
+	if _, err = unix.InotifyAddWatch(w.inotify, filepath.Dir(c.logFile()), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO); err == nil {
+		w.ended, err = c.unattendedFile()
 	}
 	if err != nil {
 		unix.Close(w.inotify)
@@ -134,20 +129,28 @@ func (c *Container) watchLog() (*logWatch, error) {
 	return w, nil
 }
 
+// unattendedFile returns a pipe that ends when no process waits for the container
+// any more: also between two runs one does. See waitUnattended for who waits for
+// that.
+func (c *Container) unattendedFile() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = c.waitUnattended(context.Background()) // one that cannot be waited for is over
+		w.Close()
+	}()
+	return r, nil
+}
+
 // wait returns when there may be more to read.
 func (w *logWatch) wait(ctx context.Context) error {
-	fds := []int{w.pidfd, w.inotify}
-	ready, err := pollAny(ctx, fds...)
+	ready, err := pollAny(ctx, int(w.ended.Fd()), w.inotify)
 	if err != nil {
 		return err
 	}
-	if ready[0] {
-		// The monitor still writes what was in the pipes, and then lets go.
-		if err := w.c.waitUnattended(ctx); err != nil {
-			return err
-		}
-		w.over = true
-	}
+	w.over = ready[0]
 	buf := make([]byte, 4096)
 	for {
 		if n, err := unix.Read(w.inotify, buf); err != nil || n <= 0 {
@@ -158,7 +161,5 @@ func (w *logWatch) wait(ctx context.Context) error {
 
 func (w *logWatch) close() {
 	unix.Close(w.inotify)
-	if w.pidfd >= 0 {
-		unix.Close(w.pidfd)
-	}
+	w.ended.Close()
 }

@@ -2,91 +2,132 @@ package run
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"peel/internal/detached"
-	"peel/pkg/run/internal/jsonlog"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/proto"
 )
 
 // StartDetached starts the container under a monitor, a process of its own that
-// keeps the container's output and exit code and outlives this one. When it
-// returns nil the image's program runs.
-func (c *Container) StartDetached() error {
+// keeps the container's output and exit code, starts it again as its restart
+// policy says, and outlives this process. When it returns nil the image's program
+// runs.
+func (c *Container) StartDetached() error { return c.startMonitor(nil) }
+
+// startMonitor starts the monitor, which attaches whoever holds the other end of
+// first before the program begins.
+func (c *Container) startMonitor(first *os.File) error {
 	s, err := c.Status()
 	if err != nil {
 		return err
 	}
-	if s.Phase == Running {
+	if s.Phase == Running || s.Phase == Restarting {
 		return ErrRunning
 	}
 	tree, err := c.openTree()
 	if err != nil {
 		return err
 	}
-	cfg := monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID}
-	if tree == nil {
-		return monitor.Detach(cfg, nil)
+	cfg := monitorConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID, Attached: first != nil}
+	var files []*os.File
+	if tree != nil {
+		defer tree.Close()
+		mount, err := tree.Dup()
+		if err != nil {
+			return err
+		}
+		defer mount.Close()
+		cfg.Tree, cfg.TreeKey = true, tree.key
+		files = append(files, mount)
 	}
-	defer tree.Close()
-	mount, err := tree.Dup()
-	if err != nil {
-		return err
+	if first != nil {
+		files = append(files, first)
 	}
-	defer mount.Close()
-	cfg.Tree, cfg.TreeKey = true, tree.key
-	return monitor.Detach(cfg, mount)
+	err = monitor.Detach(cfg, files...)
+	if errors.Is(err, errAlready) {
+		return ErrRunning
+	}
+	return err
 }
+
+// errAlready is ErrRunning on its way from the monitor.
+const errAlready = unix.EALREADY
 
 // monitorConfig is what the monitor is told.
 type monitorConfig struct {
 	Data string `json:"data"`
 	Run  string `json:"run"`
 	ID   string `json:"id"`
-	// Tree: descriptor proto.FirstFD is the tree of the container's image.
+	// Tree: the next descriptor from proto.FirstFD on is the tree of the
+	// container's image.
 	Tree    bool   `json:"tree,omitempty"`
 	TreeKey string `json:"treeKey,omitempty"`
+	// Attached: the next one is the connection of somebody who is attached.
+	Attached bool `json:"attached,omitempty"`
 }
 
 // monitorMain is the monitor. It does not return.
-func monitorMain() {
+func monitorMain(find ImageFinder) {
 	unix.CloseOnExec(proto.ReportFD)
 	// Caught and dropped, not ignored: what is ignored stays so in the
 	// container's programs.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
-	var cfg monitorConfig
-	err := proto.ReadConfig(&cfg)
-	if err == nil {
-		handed := proto.FirstFD
-		if cfg.Tree {
-			handed++
-		}
-		err = proto.CloseInherited(handed)
-	}
-	if err == nil {
-		rt := &Runtime{data: cfg.Data, run: cfg.Run}
-		var c *Container
-		if c, err = rt.load(cfg.ID); err == nil {
-			if cfg.Tree {
-				unix.CloseOnExec(proto.FirstFD)
-				c.tree.Store(&Tree{detached.New(proto.FirstFD, "image"), cfg.TreeKey})
-			}
-			err = c.monitor(func() { reportStarted(nil) })
-		}
-	}
-	if err != nil {
+	if err := monitorOnce(find); err != nil {
 		reportStarted(err)
 		os.Exit(125)
 	}
 	os.Exit(0)
+}
+
+// monitorOnce is the monitor until the container ends. An error is of the start.
+func monitorOnce(find ImageFinder) error {
+	var cfg monitorConfig
+	if err := proto.ReadConfig(&cfg); err != nil {
+		return err
+	}
+	next := proto.FirstFD
+	handed := func() int {
+		unix.CloseOnExec(next)
+		next++
+		return next - 1
+	}
+	rt := &Runtime{data: cfg.Data, run: cfg.Run}
+	if find != nil {
+		rt.findImage = func(i Image) (Source, error) { return find(cfg.Data, i) }
+	}
+	var tree *Tree
+	var first *os.File
+	if cfg.Tree {
+		tree = &Tree{detached.New(handed(), "image"), cfg.TreeKey}
+	}
+	if cfg.Attached {
+		first = os.NewFile(uintptr(handed()), "attached")
+	}
+	if err := proto.CloseInherited(next); err != nil {
+		return err
+	}
+	c, err := rt.load(cfg.ID)
+	if err != nil {
+		return err
+	}
+	c.tree.Store(tree)
+	k := &keeper{c: c, hub: monitor.NewHub(), stop: make(chan struct{})}
+	if first != nil {
+		conn, err := net.FileConn(first)
+		first.Close()
+		if err != nil {
+			return err
+		}
+		k.hub.Attach(conn.(*net.UnixConn))
+	}
+	return k.keep(func() { reportStarted(nil) })
 }
 
 // reportStarted tells the caller how the start went, once, and lets it go.
@@ -97,55 +138,12 @@ func reportStarted(err error) {
 		if !errors.As(err, &r.Failure) {
 			r.Failure = &proto.Failure{Stage: "start", Text: err.Error()}
 		}
+		if errors.Is(err, ErrRunning) {
+			r.Failure.Errno = errAlready
+		}
 	}
 	_ = proto.Send(proto.ReportFD, r) // a caller that is gone needs no answer
 	_ = unix.Close(proto.ReportFD)
-}
-
-// monitor runs the container to its end and keeps what it prints. An error is of
-// the start; what goes wrong later can be told to nobody but is kept in exit.json
-// where it can.
-func (c *Container) monitor(started func()) error {
-	log, err := jsonlog.Create(c.logFile(), 0)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	p, err := c.Start(Streams{Out: outW, Err: errW})
-	outW.Close()
-	errW.Close()
-	if err != nil {
-		return err
-	}
-	started()
-	var copies sync.WaitGroup
-	sources := map[string]*os.File{"stdout": outR, "stderr": errR}
-	if p.Terminal != nil {
-		sources = map[string]*os.File{"stdout": p.Terminal}
-	}
-	for stream, r := range sources {
-		copies.Go(func() { _ = log.Copy(stream, r) }) // ends with the last writer, or below
-	}
-	// From here to the end there is nothing to do but copy.
-	monitor.Shrink()
-	p.beforeEnd = func() {
-		// All writers were in the container and are gone, unless somebody on the
-		// host holds its output open: he is not waited for.
-		for _, r := range sources {
-			_ = r.SetReadDeadline(time.Now().Add(time.Second))
-		}
-		copies.Wait()
-	}
-	_, _ = p.Wait()
-	return nil
 }
 
 func (c *Container) logFile() string { return filepath.Join(c.rt.dataDir(c.ID), "output.log") }

@@ -27,6 +27,13 @@ func validName(name string) bool {
 	return true
 }
 
+func checkName(name string) error {
+	if !validName(name) {
+		return fmt.Errorf("container name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed", name)
+	}
+	return nil
+}
+
 func newID() string {
 	b := make([]byte, 32)
 	rand.Read(b) // never fails
@@ -89,6 +96,38 @@ func (rt *Runtime) release(name, id string) error {
 		return err
 	}
 	return os.Remove(rt.nameLink(name))
+}
+
+// Rename gives the container another name. The name it had is free when that is
+// done; a *NameInUseError says who has the new one.
+func (c *Container) Rename(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	// Against another renaming of the same container.
+	lock, err := lockFile(filepath.Join(c.rt.names(), ".rename"), true)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	now, err := c.rt.load(c.ID)
+	if err != nil {
+		return err
+	}
+	if now.Name == name {
+		return fmt.Errorf("container %.12s is named %s already", c.ID, name)
+	}
+	if err := c.rt.claim(name, c.ID); err != nil {
+		return err
+	}
+	old := now.Name
+	now.Name = name
+	// Whoever is killed here leaves a container that both names lead to.
+	if err := writeJSON(c.rt.recordFile(c.ID), &now.Record, !c.AutoRemove); err != nil {
+		return errors.Join(err, c.rt.release(name, c.ID))
+	}
+	c.Name = name
+	return c.rt.release(old, c.ID)
 }
 
 // randomName makes a name that can be remembered and typed.

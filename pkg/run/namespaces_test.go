@@ -105,7 +105,8 @@ func TestNothingOutlivesAContainerThatSharesPids(t *testing.T) {
 	}
 }
 
-// CVE-2020-15257: nothing of ours listens where a container could reach it.
+// CVE-2020-15257: nothing of ours listens where a container with the host's network
+// could reach it. A socket that has a path is reached by that alone.
 func TestNoSocketIsReachableFromTheHostsNetwork(t *testing.T) {
 	needRoot(t)
 	rt := newRuntime(t)
@@ -116,9 +117,27 @@ func TestNoSocketIsReachableFromTheHostsNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	table, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets := 0
 	for _, fd := range fds {
-		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", monitor, fd.Name())); strings.HasPrefix(to, "socket:") {
-			t.Errorf("the monitor has %s open", to)
+		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", monitor, fd.Name()))
+		inode, ok := strings.CutPrefix(to, "socket:[")
+		if !ok {
+			continue
 		}
+		sockets++
+		_, path, _ := strings.Cut(string(table), " "+strings.TrimSuffix(inode, "]")+" ")
+		if path, _, _ = strings.Cut(path, "\n"); !strings.HasPrefix(path, "/") {
+			t.Errorf("the monitor has %s open, at %q", to, path)
+		}
+	}
+	if sockets != 1 {
+		t.Errorf("%d sockets, want the one to attach by", sockets)
+	}
+	if info, err := os.Stat(rt.runDir(c.ID)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of the socket: %v, %v", info.Mode(), err)
 	}
 }

@@ -38,6 +38,9 @@ type Process struct {
 	// beforeEnd is called when the process has ended and before its run is
 	// over for others.
 	beforeEnd func()
+	// again says whether the container is going to be started again by who holds
+	// its lock; nil: it is not.
+	again func(code int) bool
 }
 
 // Pid is the process as the host counts.
@@ -50,11 +53,21 @@ func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) 
 // signal n. For the first process it also ends the container's run: what is
 // left of it in the kernel is removed, its exit code kept.
 func (p *Process) Wait() (int, error) {
+	if p.lock != nil {
+		defer p.lock.Close()
+	}
+	code, _, err := p.end()
+	return code, err
+}
+
+// end is Wait without letting go of the lock. again: by policy the container is to
+// be started again.
+func (p *Process) end() (code int, again bool, err error) {
 	ws, err := p.child.Wait()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	code := ws.ExitStatus()
+	code = ws.ExitStatus()
 	if ws.Signaled() {
 		code = 128 + int(ws.Signal())
 	}
@@ -63,14 +76,14 @@ func (p *Process) Wait() (int, error) {
 		p.beforeEnd()
 	}
 	if p.container == nil {
-		return code, nil
+		return code, false, nil
 	}
-	defer p.lock.Close()
-	return code, p.finish(code)
+	again = p.again != nil && p.again(code)
+	return code, again, p.finish(code, again)
 }
 
 // finish ends the run of a container whose first process has ended with code.
-func (p *Process) finish(code int) error {
+func (p *Process) finish(code int, again bool) error {
 	c := p.container
 	p.last.Finished, p.last.Code = time.Now(), code
 	p.last.OOMKilled = code == 128+int(unix.SIGKILL) && p.group.OOMKills() > 0
@@ -81,14 +94,20 @@ func (p *Process) finish(code int) error {
 	if c.AutoRemove {
 		err = errors.Join(err, leaveCode(p.lock, code), p.group.Remove())
 		p.warn(c.stopped(p.spec))
-		return errors.Join(err, os.Remove(c.rt.stateFile(c.ID)), c.remove())
+		return errors.Join(err, c.dropState(), c.remove())
+	}
+	next := c.dropState
+	if again {
+		// Before anybody can find a run that is over.
+		err = errors.Join(err, c.setState(state{Restarting: true, Cgroups: p.group.Paths()}))
+		next = func() error { return c.setState(state{Restarting: true}) }
 	}
 	// The exit code first: once the state is gone nobody can find it out.
-	err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true), p.group.Remove())
+	err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, !again), p.group.Remove())
 	if p.warn(c.stopped(p.spec)) {
-		err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, true))
+		err = errors.Join(err, writeJSON(c.rt.lastRunFile(c.ID), &p.last, !again))
 	}
-	return errors.Join(err, os.Remove(c.rt.stateFile(c.ID)))
+	return errors.Join(err, next())
 }
 
 // Warnings tell what went wrong after the container's end, once Wait has returned.

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Dispatch()
+	Dispatch(nil)
 	dir, err := os.MkdirTemp("", "peel-probe-")
 	if err != nil {
 		panic(err)

@@ -25,13 +25,14 @@ type Streams struct{ In, Out, Err *os.File }
 
 // Start starts the container as a child of this process. When it returns nil
 // the image's program runs; the caller must Wait for the Process. ErrRunning
-// says that it already does.
+// says that it already does. A restart policy does not count: that needs
+// StartDetached or StartAttached.
 func (c *Container) Start(streams Streams) (*Process, error) {
 	lock, err := c.lock()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.start(lock, streams)
+	p, err := c.start(lock, streams, 0)
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -39,7 +40,9 @@ func (c *Container) Start(streams Streams) (*Process, error) {
 	return p, nil
 }
 
-func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
+// start needs the lock, which stays the caller's. restarts is how often the policy
+// has started the container before.
+func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Process, error) {
 	s, err := c.Status()
 	if err != nil {
 		return nil, err
@@ -51,7 +54,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 		// Removed between the caller's look and the lock.
 		return nil, errors.Join(fmt.Errorf("%.12s: %w", c.ID, ErrNotFound), os.RemoveAll(c.rt.runDir(c.ID)))
 	}
-	if err := c.cleanUp(); err != nil {
+	if err := c.cleanUpBefore(restarts); err != nil {
 		return nil, err
 	}
 	spec, err := c.Spec()
@@ -91,24 +94,24 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
 		Created: func(pid int) error { return c.created(spec, pid) },
 	}
-	last := LastRun{Started: time.Now()}
+	last := LastRun{Started: time.Now(), RestartCount: restarts}
 	if err := writeJSON(c.rt.lastRunFile(c.ID), &last, false); err != nil {
 		return nil, err
 	}
 	// Before there is anything to find: if we are killed, cleanUp knows where. The
 	// process is not named yet, or it could be joined while its root is the host's.
-	st := state{Cgroups: group.Paths()}
-	if err := writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
+	st := state{Cgroups: group.Paths(), Restarting: restarts > 0}
+	if err := c.setState(st); err != nil {
 		return nil, err
+	}
+	// It is named before its program begins: if we are killed from now on, it is
+	// seen to run. The guest itself ends when nobody answers it.
+	l.Ready = func(pid int) error {
+		st.Pid, st.Birth = pid, bornAt(pid)
+		return c.setState(st)
 	}
 	kept := c.lend(tree) // before the guest attaches it: then it is out of reach
 	child, err := l.Start()
-	if err == nil {
-		st.Pid, st.Birth = child.Pid, bornAt(child.Pid)
-		if err = writeJSON(c.rt.stateFile(c.ID), &st, false); err != nil {
-			child.Abandon()
-		}
-	}
 	if err == nil {
 		if err = hook.Run(hooksOf(spec).Poststart, c.hookState(spec, specs.StateRunning, child.Pid)); err != nil {
 			child.Abandon()
@@ -118,7 +121,7 @@ func (c *Container) start(lock *os.File, streams Streams) (*Process, error) {
 	if err != nil {
 		err = errors.Join(append([]error{err, c.takeBack(kept), group.Remove()}, c.stopped(spec)...)...)
 		last.Finished, last.Code, last.Error = time.Now(), ExitCode(err), err.Error()
-		return nil, errors.Join(err, os.Remove(c.rt.stateFile(c.ID)), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
+		return nil, errors.Join(err, c.dropState(), writeJSON(c.rt.lastRunFile(c.ID), &last, false))
 	}
 	return &Process{
 		child: child, Terminal: child.Terminal, container: c, lock: lock, kept: kept, group: group, last: last,
@@ -169,15 +172,41 @@ func filter(profile *specs.LinuxSeccomp) (*proto.Filter, error) {
 }
 
 // cleanUp removes what an earlier run that nobody finished has left: its
-// cgroups and its state. It needs the lock.
+// cgroups and its state. It needs the lock. A state of before a reboot, which was
+// thorough, tells of nothing.
 func (c *Container) cleanUp() error {
-	var st state
-	if err := readJSON(c.rt.stateFile(c.ID), &st); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+	st, err := c.state()
+	if errors.Is(err, os.ErrNotExist) {
+		return c.dropState()
+	}
+	if err == nil {
+		err = clearCgroups(st)
+	}
+	if err != nil {
 		return err
 	}
+	// Nobody has told the hooks of that end. A container that was removed has none.
+	if spec, err := c.Spec(); err == nil && !st.between() {
+		_ = c.stopped(spec) // nobody is left to be warned
+	}
+	return c.dropState()
+}
+
+// cleanUpBefore is cleanUp before a start. Between two runs the state stays, which
+// says that there is more to come.
+func (c *Container) cleanUpBefore(restarts int) error {
+	if restarts == 0 {
+		return c.cleanUp()
+	}
+	st, err := c.state()
+	if err != nil {
+		return err
+	}
+	return clearCgroups(st)
+}
+
+// clearCgroups removes the cgroups that the state names, with what is in them.
+func clearCgroups(st state) error {
 	group, err := cgroup.Open(st.Cgroups)
 	if err != nil {
 		return err
@@ -185,12 +214,5 @@ func (c *Container) cleanUp() error {
 	if err := killGroup(group); err != nil {
 		return err
 	}
-	if err := group.Remove(); err != nil {
-		return err
-	}
-	// Nobody has told the hooks of that end. A container that was removed has none.
-	if spec, err := c.Spec(); err == nil {
-		_ = c.stopped(spec) // nobody is left to be warned
-	}
-	return os.Remove(c.rt.stateFile(c.ID))
+	return group.Remove()
 }

@@ -1,20 +1,57 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
+
+// Console is the caller's side of a program's streams.
+type Console struct {
+	// In is nil where nobody types.
+	In, Out, Err *os.File
+	// DetachKeys, typed one after the other, leave the program to itself; empty:
+	// nothing does.
+	DetachKeys []byte
+}
+
+// ErrDetached says that the detach keys were typed: the program runs on.
+var ErrDetached = errors.New("detached")
+
+// DefaultDetachKeys is docker's way to leave a program.
+const DefaultDetachKeys = "ctrl-p,ctrl-q"
+
+// ParseDetachKeys reads docker's form of keys: single characters and
+// ctrl-LETTER, with commas between them. Empty is DefaultDetachKeys.
+func ParseDetachKeys(word string) ([]byte, error) {
+	if word == "" {
+		word = DefaultDetachKeys
+	}
+	var keys []byte
+	for key := range strings.SplitSeq(word, ",") {
+		letter, ctrl := strings.CutPrefix(strings.ToLower(key), "ctrl-")
+		switch {
+		case len(key) == 1:
+			keys = append(keys, key[0])
+		case ctrl && len(letter) == 1 && (letter[0] >= 'a' && letter[0] <= 'z' || strings.Contains("@[\\]^_", letter)):
+			keys = append(keys, letter[0]&0x1f)
+		default:
+			return nil, fmt.Errorf("detach keys %q: want characters or ctrl-LETTER, with commas between them", word)
+		}
+	}
+	return keys, nil
+}
 
 // TerminalSize is the size of the terminal f, nil if it is none.
 func TerminalSize(f *os.File) *specs.Box {
@@ -25,16 +62,16 @@ func TerminalSize(f *os.File) *specs.Box {
 	return &specs.Box{Width: uint(w), Height: uint(h)}
 }
 
-// ForwardSignals passes the signals that this process receives on to the
-// program, until stop is called.
-func (p *Process) ForwardSignals() (stop func()) {
+// ForwardSignals passes the signals that this process receives on to the function
+// given, until stop is called.
+func ForwardSignals(to func(syscall.Signal) error) (stop func()) {
 	signals := make(chan os.Signal, 16)
 	all := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT}
 	signal.Notify(signals, slices.DeleteFunc(all, signal.Ignored)...) // nohup(1) means that it never gets here
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for s := range signals {
-			_ = p.Signal(s.(syscall.Signal)) // it may just have ended
+			_ = to(s.(syscall.Signal)) // the program may just have ended
 		}
 	})
 	return func() {
@@ -44,71 +81,83 @@ func (p *Process) ForwardSignals() (stop func()) {
 	}
 }
 
-// Relay connects a program's terminal with the caller's: in is put into raw
-// mode, if it is a terminal, and its size is followed. In may be nil. The
-// function that it returns is to be called instead of Wait; it waits, drains the
-// output and restores in.
-func (p *Process) Relay(in, out *os.File) (wait func() (int, error), err error) {
-	restore := func() error { return nil }
-	if in != nil && term.IsTerminal(int(in.Fd())) {
-		old, err := term.MakeRaw(int(in.Fd()))
-		if err != nil {
-			return nil, err
-		}
-		restore = func() error { return term.Restore(int(in.Fd()), old) }
+// raw puts the console's input into raw mode, if it is a terminal.
+func (c *Console) raw() (restore func() error, err error) {
+	if c.In == nil || !term.IsTerminal(int(c.In.Fd())) {
+		return func() error { return nil }, nil
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var input, output sync.WaitGroup
-	if in != nil {
-		input.Go(func() { copyInput(ctx, p.Terminal, in) })
+	old, err := term.MakeRaw(int(c.In.Fd()))
+	if err != nil {
+		return nil, err
 	}
-	// Ends with EIO when the last program has let go of the terminal.
-	output.Go(func() { _, _ = io.Copy(out, p.Terminal) })
-	stopResize := p.followSize(out)
-	p.beforeEnd = func() {
-		// A program that was left behind in the background may hold it open.
-		_ = p.Terminal.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		output.Wait()
-		cancel()
-		input.Wait()
-		stopResize()
-	}
-	return func() (int, error) {
-		code, err := p.Wait()
-		return code, errors.Join(err, restore())
-	}, nil
+	return func() error { return term.Restore(int(c.In.Fd()), old) }, nil
 }
 
-// copyInput copies until ctx ends, without being stuck in a read.
-func copyInput(ctx context.Context, to io.Writer, from *os.File) {
+// copyInput sends what is typed until ctx ends, without being stuck in a read. It
+// returns ErrDetached after the detach keys, and nil at the end of the input.
+func (c *Console) copyInput(ctx context.Context, send func([]byte) error) error {
+	keys := detacher{keys: c.DetachKeys}
 	buf := make([]byte, 4096)
 	for {
-		if _, err := pollAny(ctx, int(from.Fd())); err != nil {
-			return
+		if _, err := pollAny(ctx, int(c.In.Fd())); err != nil {
+			return err
 		}
-		n, err := unix.Read(int(from.Fd()), buf)
+		n, err := unix.Read(int(c.In.Fd()), buf)
 		if err == unix.EINTR || err == unix.EAGAIN {
 			continue
 		}
 		if n > 0 {
-			if _, werr := to.Write(buf[:n]); werr != nil {
-				return
+			typed, detached := keys.feed(buf[:n])
+			if len(typed) > 0 {
+				if err := send(typed); err != nil {
+					return err
+				}
+			}
+			if detached {
+				return ErrDetached
 			}
 		}
 		if n <= 0 || err != nil {
-			// The end of the input, in the way of terminals.
-			_, _ = to.Write([]byte{4})
-			return
+			return nil
 		}
 	}
 }
 
-// followSize gives the program's terminal the size of tty, now and whenever that
-// changes.
-func (p *Process) followSize(tty *os.File) (stop func()) {
+// detacher looks for the detach keys in what is typed. The beginning of them is
+// held back until it is known what becomes of it.
+type detacher struct {
+	keys []byte
+	held int // how many of the keys were typed last
+}
+
+// feed returns what of the input is the program's, up to the detach keys. It is
+// good until the next feed.
+func (d *detacher) feed(typed []byte) (out []byte, detached bool) {
+	if len(d.keys) == 0 {
+		return typed, false
+	}
+	for _, b := range typed {
+		seen := append(slices.Clone(d.keys[:d.held]), b)
+		// What can still become the keys is the longest end of it that they begin
+		// with.
+		drop := 0
+		for !bytes.HasPrefix(d.keys, seen[drop:]) {
+			drop++
+		}
+		out = append(out, seen[:drop]...)
+		if d.held = len(seen) - drop; d.held == len(d.keys) {
+			d.held = 0
+			return out, true
+		}
+	}
+	return out, false
+}
+
+// followSize tells the size of the terminal tty, now and whenever that changes.
+func followSize(tty *os.File, tell func(*unix.Winsize)) (stop func()) {
 	resize := func() {
 		if ws, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ); err == nil {
-			_ = p.resize(ws)
+			tell(ws)
 		}
 	}
 	resize()
@@ -125,14 +174,4 @@ func (p *Process) followSize(tty *os.File) (stop func()) {
 		close(changed)
 		wg.Wait()
 	}
-}
-
-func (p *Process) resize(ws *unix.Winsize) error {
-	raw, err := p.Terminal.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var ierr error
-	err = raw.Control(func(fd uintptr) { ierr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, ws) })
-	return errors.Join(err, ierr)
 }

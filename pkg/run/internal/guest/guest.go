@@ -108,7 +108,7 @@ func (g *guest) run() error {
 	if err := p.prepare(); err != nil {
 		return err
 	}
-	if err := p.pty.control(); err != nil {
+	if err := p.pty.takeControl(); err != nil {
 		return proto.Fail("controlling terminal", "", err)
 	}
 	return p.exec(g.startHooks(), func() error {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,11 @@ func JoinMain() {
 	if err := proto.ReadConfig(&j); err != nil {
 		die(proto.Fail("config", "", err))
 	}
-	if err := proto.CloseInherited(proto.FirstFD + 1); err != nil {
+	handed := proto.FirstFD + 1
+	if j.Process.Terminal {
+		handed++
+	}
+	if err := proto.CloseInherited(handed); err != nil {
 		die(proto.Fail("close descriptors", "", err))
 	}
 	if err := heedSignals(); err != nil {
@@ -47,7 +52,25 @@ func JoinMain() {
 	}
 	unix.Close(proto.ReportFD)
 	pidfd.Close()
+	if j.Process.Terminal {
+		go holdTerminal(p.pty.control)
+	}
 	os.Exit(wait(pid))
+}
+
+// leavePipe is where the caller says that it leaves the program to itself.
+const leavePipe = proto.FirstFD + 1
+
+// holdTerminal keeps the controlling end of the program's terminal while the caller
+// is there. When the caller has said that it leaves, what is printed is read from
+// then on, and dropped; a caller that just goes takes the terminal with it.
+func holdTerminal(control int) {
+	terminal := os.NewFile(uintptr(control), "pty")
+	defer terminal.Close()
+	leave := os.NewFile(leavePipe, "leave")
+	if n, _ := leave.Read(make([]byte, 1)); n == 1 {
+		_, _ = io.Copy(io.Discard, terminal)
+	}
 }
 
 // wait waits for the program and returns its exit code. It is this process that
@@ -76,6 +99,9 @@ func wait(pid int) int {
 // the child and take it over.
 func join(j *proto.Join) (p *process, child *rawfork.Child, pid int, err error) {
 	unix.CloseOnExec(proto.FirstFD)
+	if j.Process.Terminal {
+		unix.CloseOnExec(leavePipe)
+	}
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, 0, proto.Fail("open", "/proc", err)
@@ -138,7 +164,6 @@ func (p *process) openTerminal() error {
 	if err != nil {
 		return proto.Fail("terminal", "/dev/pts/ptmx", err)
 	}
-	p.pty.terminal = terminal
-	defer unix.Close(control)
+	p.pty.terminal, p.pty.control = terminal, control
 	return proto.Fail("terminal", "", proto.Send(proto.ReportFD, proto.Report{Stage: "pty"}, control))
 }

@@ -9,7 +9,10 @@ import (
 )
 
 // pty is a terminal for the process: none when terminal is 0.
-type pty struct{ terminal int }
+type pty struct {
+	terminal int
+	control  int // the controlling end, of a joiner alone
+}
 
 // openPty makes a terminal in the devpts of root. The end the process gets is
 // asked of the controlling end itself: its name in /dev/pts could be swapped
@@ -98,9 +101,9 @@ func (p pty) standardStreams() error {
 	return nil
 }
 
-// control makes the terminal the controlling one of the session that this
+// takeControl makes the terminal the controlling one of the session that this
 // process leads.
-func (p pty) control() error {
+func (p pty) takeControl() error {
 	if p.terminal == 0 {
 		return nil
 	}

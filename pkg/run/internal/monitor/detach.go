@@ -11,19 +11,15 @@ import (
 )
 
 // Detach starts the monitor in a session of its own, tells it config, hands it
-// the file tree unless that is nil, and waits until it has said how the
-// container's start went.
-func Detach(config any, tree *os.File) error {
+// files as its descriptors from proto.FirstFD on, and waits until it has said how
+// the container's start went.
+func Detach(config any, files ...*os.File) error {
 	pipes, err := newPipes()
 	if err != nil {
 		return err
 	}
 	defer pipes.Close()
-	var extra []*os.File
-	if tree != nil {
-		extra = append(extra, tree)
-	}
-	c, err := (&cradle{setsid: true}).start(proto.MonitorName, Streams{}, pipes, extra)
+	c, err := (&cradle{setsid: true}).start(proto.MonitorName, Streams{}, pipes, files)
 	if err != nil {
 		return err
 	}

@@ -32,10 +32,24 @@ func (j *Joiner) Start() (*Child, error) {
 	if j.UserNS {
 		born.userNS = j.Target
 	}
-	c, err := born.start(proto.JoinName, j.Streams, pipes, []*os.File{j.Target})
+	handed := []*os.File{j.Target}
+	var leave *os.File
+	if j.Join.Process.Terminal {
+		left, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer left.Close()
+		leave, handed = w, append(handed, left)
+	}
+	c, err := born.start(proto.JoinName, j.Streams, pipes, handed)
 	if err != nil {
+		if leave != nil {
+			leave.Close()
+		}
 		return nil, err
 	}
+	c.leave = leave
 	err = pipes.send(&j.Join)
 	var r proto.Report
 	if err == nil {

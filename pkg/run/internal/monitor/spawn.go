@@ -31,6 +31,21 @@ type Child struct {
 	waitPid int
 	// Terminal is the controlling end of its pty, nil without one.
 	Terminal *os.File
+	// leave tells the joiner to hold the terminal from now on; nil: there is
+	// nobody to tell.
+	leave *os.File
+}
+
+// CanLeave says whether the program's terminal outlives this process after Leave.
+func (c *Child) CanLeave() bool { return c.leave != nil }
+
+// Leave hands the program's terminal, if it has one, to somebody who stays.
+func (c *Child) Leave() error {
+	if c.leave == nil {
+		return nil
+	}
+	_, err := c.leave.Write([]byte{1})
+	return err
 }
 
 // Wait waits for the child's end. It is to be called once.
@@ -64,6 +79,9 @@ type Launch struct {
 	// Created is called when the container is made, and its program not begun, if
 	// there are hooks for that.
 	Created func(pid int) error
+	// Ready is called before the image's program begins, when the process has its
+	// own root.
+	Ready func(pid int) error
 }
 
 // Start starts the container. When it returns nil the image's program runs; an
@@ -105,8 +123,14 @@ func (l *Launch) instruct(c *Child, pipes *pipes) error {
 	if err := pipes.send(&l.Guest); err != nil {
 		return err
 	}
+	ready := func() error {
+		if err := l.Ready(c.Pid); err != nil {
+			return err
+		}
+		return l.Group.LimitPids()
+	}
 	r, err := pipes.follow(c, map[string]func() error{
-		"created": func() error { return l.Created(c.Pid) }, "exec": l.Group.LimitPids, "free": l.Group.FreePids,
+		"created": func() error { return l.Created(c.Pid) }, "exec": ready, "free": l.Group.FreePids,
 	})
 	if err == nil && r.Stage != "exec" {
 		err = errors.New("the container's first process ended before its program began")
@@ -188,5 +212,8 @@ func (c *Child) Close() {
 	}
 	if c.PidFD != nil {
 		c.PidFD.Close()
+	}
+	if c.leave != nil {
+		c.leave.Close()
 	}
 }

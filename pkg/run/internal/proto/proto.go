@@ -75,7 +75,9 @@ type Guest struct {
 }
 
 // Join is all that the joiner is told. Descriptor FirstFD is a pidfd of the
-// container's first process.
+// container's first process. With a terminal the next one is a pipe: if anything
+// comes, the joiner is to hold the terminal when the caller is gone; at its end the
+// terminal is to be hung up.
 type Join struct {
 	Process *specs.Process `json:"process"`
 	// Namespaces are the CLONE_NEW* kinds in which the container differs.

@@ -32,6 +32,10 @@ func main() {
 	case "exit":
 		n, _ := strconv.Atoi(args[0])
 		os.Exit(n)
+	case "failing": // says so
+		fmt.Println("failing")
+		n, _ := strconv.Atoi(args[0])
+		os.Exit(n)
 	case "print":
 		fmt.Println(strings.Join(args, " "))
 	case "printerr":
@@ -89,6 +93,18 @@ func main() {
 		var ws [4]uint16
 		syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&ws)))
 		fmt.Printf("%dx%d\n", ws[1], ws[0])
+	case "sizes": // of the terminal, whenever it changes, until a line is typed
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGWINCH)
+		fmt.Println("ready")
+		go func() {
+			for range c {
+				var ws [4]uint16
+				syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&ws)))
+				fmt.Printf("%dx%d\n", ws[1], ws[0])
+			}
+		}()
+		os.Stdin.Read(make([]byte, 1))
 	case "syscalls":
 		verdicts()
 	case "openexe": // tries to write to the program of a process
@@ -120,6 +136,14 @@ func main() {
 		for i := range n {
 			fmt.Println("out", i)
 			fmt.Fprintln(os.Stderr, "err", i)
+		}
+	case "talkfile": // n lines, and then a file
+		n, _ := strconv.Atoi(args[0])
+		for i := range n {
+			fmt.Println("line", i)
+		}
+		if err := os.WriteFile(args[1], nil, 0o644); err != nil {
+			fail(err)
 		}
 	case "readlink":
 		to, err := os.Readlink(args[0])
