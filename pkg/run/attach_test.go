@@ -339,7 +339,7 @@ func TestAProgramThatJoinedIsLeftToItself(t *testing.T) {
 		t.Error("it has ended")
 	}
 	// More than a terminal holds, and then a file that says so.
-	p, one = exec("talkfile", "5000", "/done")
+	_, one = exec("talkfile", "5000", "/done")
 	one.types.Write(leave)
 	if r := <-one.done; !errors.Is(r.err, ErrDetached) {
 		t.Fatalf("%+v", r)
