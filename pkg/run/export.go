@@ -48,6 +48,9 @@ func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) e
 		}
 		return export.Tree(ctx, root, w, o)
 	}
+	if os.Geteuid() != 0 {
+		o.Form = export.OverrideStat // there it is what the user could not have
+	}
 	maps := userns.Maps{UIDs: spec.Linux.UIDMappings, GIDs: spec.Linux.GIDMappings}
 	cfg := exportConfig{Data: c.rt.data, Run: c.rt.run, ID: c.ID, Opened: root != nil}
 	return exportInside(ctx, maps, cfg, root, w, o)
@@ -58,9 +61,9 @@ func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) e
 // stays the caller's.
 func ExportOwn(ctx context.Context, root *os.File, w io.Writer, o export.Options) error {
 	maps := userns.Own()
+	o.Form = export.OverrideStat // what he could not have
 	if !maps.NeedsHelpers() {
-		o.Form = export.OverrideStat // says the same, and needs no process
-		return export.Tree(ctx, root, w, o)
+		return export.Tree(ctx, root, w, o) // all that is his becomes root's
 	}
 	return exportInside(ctx, maps, exportConfig{Opened: true}, root, w, o)
 }
