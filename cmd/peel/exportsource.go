@@ -131,8 +131,34 @@ func (a *app) containerSource(name string) (*exportSource, error) {
 	s := &exportSource{write: c.Export, spec: c.Spec}
 	if c.Root.Image != nil {
 		s.made = c.Root.Image.Manifest
+		s.write = func(ctx context.Context, w io.Writer, o export.Options) error { return a.exportOverlay(ctx, c, w, o) }
 	}
 	return s, nil
+}
+
+// exportOverlay exports a container of a prepared image. The kernel, who would have to
+// mount it, is not asked: what the container has not changed is read from the
+// layers' tars, which is several times as fast.
+func (a *app) exportOverlay(ctx context.Context, c *run.Container, w io.Writer, o export.Options) error {
+	if o.Kind == export.Changes || o.Mounts {
+		return c.Export(ctx, w, o)
+	}
+	cache, err := a.openCache()
+	if err != nil {
+		return err
+	}
+	upper, err := c.OpenChanges()
+	if err != nil {
+		return err
+	}
+	defer upper.Close()
+	err = cache.RestoreInMemory(ctx, image.ID(*c.Root.Image), func(root *erofs.Inode, devices []erofs.Device) error {
+		return export.Overlay(ctx, upper, root, devices, w, o)
+	})
+	if errors.Is(err, image.ErrNotFound) {
+		err = fmt.Errorf("image %s: %w", c.Root.Image.Manifest, err)
+	}
+	return err
 }
 
 func (a *app) imageSource(name string) (*exportSource, error) {

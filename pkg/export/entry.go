@@ -6,11 +6,13 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"peel/pkg/erofs"
 )
 
 // entry writes what name, ended by a NUL, stands for in the directory dir, and
-// all beneath it. w.path is its whole name.
-func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
+// all beneath it. w.path is its whole name. lower is what it lies over, if anything.
+func (w *walker) entry(ctx context.Context, dir int, name []byte, lower *erofs.Inode) error {
 	if w.o.Kind != Archive && bytes.HasPrefix(name, whiteoutPrefix) {
 		w.warn(lostWhiteout, w.name())
 		return nil
@@ -36,7 +38,7 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 		sec:  st.Mtime.Sec,
 		nsec: st.Mtime.Nsec,
 	}
-	if w.o.Kind == Changes && isWhiteout(&st) {
+	if w.xattr.marks != "" && isWhiteout(&st) {
 		unix.Close(fd)
 		return w.whiteout()
 	}
@@ -55,7 +57,7 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte) error {
 	case unix.S_IFREG:
 		return w.regular(&h, &st, fd)
 	case unix.S_IFDIR:
-		return w.subdirectory(ctx, &h, fd)
+		return w.subdirectory(ctx, &h, fd, lower)
 	}
 	err = w.special(&h, &st, fd)
 	unix.Close(fd)
@@ -92,7 +94,7 @@ func (w *walker) header(h *header) error {
 }
 
 // subdirectory closes fd.
-func (w *walker) subdirectory(ctx context.Context, h *header, handle int) error {
+func (w *walker) subdirectory(ctx context.Context, h *header, handle int, lower *erofs.Inode) error {
 	fd, err := openat(handle, dot, unix.O_RDONLY|unix.O_DIRECTORY)
 	unix.Close(handle)
 	if err != nil {
@@ -107,11 +109,12 @@ func (w *walker) subdirectory(ctx context.Context, h *header, handle int) error 
 		return err
 	}
 	if w.xattr.opaque {
+		lower = nil
 		if err := w.opaque(); err != nil {
 			return err
 		}
 	}
-	return w.directory(ctx, fd, h.sec)
+	return w.directory(ctx, fd, h.sec, lower)
 }
 
 // special writes a symbolic link, a device or a FIFO.

@@ -32,6 +32,7 @@ import (
 	"os"
 	"runtime"
 
+	"peel/pkg/erofs"
 	"peel/pkg/progress"
 )
 
@@ -97,10 +98,24 @@ type Options struct {
 // links seen so far; beyond 256 MiB of these it is a *LimitError. What goes wrong
 // with a file of the tree is an *EntryError.
 func Tree(ctx context.Context, root *os.File, w io.Writer, o Options) error {
+	return write(ctx, root, nil, nil, w, o)
+}
+
+// Overlay writes what an overlay shows that has root as its upper directory, over a
+// tree in memory of which the files' bytes lie on devices, as Tree would write it. It
+// does not change the tree. Changes are not for it.
+func Overlay(ctx context.Context, root *os.File, lower *erofs.Inode, devices []erofs.Device, w io.Writer, o Options) error {
+	return write(ctx, root, lower, devices, w, o)
+}
+
+func write(ctx context.Context, root *os.File, lower *erofs.Inode, devices []erofs.Device, w io.Writer, o Options) error {
 	lost := &warnings{report: o.Progress}
 	out := newOutput(ctx, w, func(name string) { lost.warn(lostChange, name) })
-	t, err := newWalker(int(root.Fd()), out, lost, o)
+	t, err := newWalker(int(root.Fd()), lower, out, lost, o)
 	if err == nil {
+		if lower != nil {
+			t.memory = newMemoryWalker(lower, devices, out, lost, o)
+		}
 		err = t.walk(ctx)
 		t.close()
 	}

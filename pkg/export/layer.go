@@ -40,8 +40,11 @@ func (w *walker) rootEntry() error {
 }
 
 // whiteout writes that the layers below no longer have the entry at hand. Nobody
-// keeps its owner, mode and time.
+// keeps its owner, mode and time. Where they are written, too, they just lack it.
 func (w *walker) whiteout() error {
+	if w.o.Kind != Changes {
+		return nil
+	}
 	base := bytes.LastIndexByte(w.path, '/') + 1
 	name := append([]byte(nil), w.path[:base]...)
 	return w.header(&header{typ: typeReg, name: append(append(name, whiteoutPrefix...), w.path[base:]...)})
@@ -50,6 +53,9 @@ func (w *walker) whiteout() error {
 // opaque writes that the directory at hand has nothing of what the layers below
 // have in it.
 func (w *walker) opaque() error {
+	if w.o.Kind != Changes {
+		return nil
+	}
 	name := append([]byte(nil), w.path...)
 	return w.header(&header{typ: typeReg, name: append(append(name, '/'), opaqueWhiteout...)})
 }

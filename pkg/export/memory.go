@@ -19,14 +19,7 @@ import (
 // here, and Changes is as Layer.
 func InMemory(ctx context.Context, root *erofs.Inode, devices []erofs.Device, w io.Writer, o Options) error {
 	lost := &warnings{report: o.Progress}
-	m := &memoryWalker{
-		warnings: lost,
-		out:      newOutput(ctx, w, nil),
-		devices:  devices,
-		layer:    o.Kind != Archive,
-		links:    map[*erofs.Inode]string{},
-	}
-	findLinks(root, map[*erofs.Inode]bool{}, m.links)
+	m := newMemoryWalker(root, devices, newOutput(ctx, w, nil), lost, o)
 	if err := m.walk(ctx, root); err != nil {
 		m.out.abort()
 		return err
@@ -41,11 +34,16 @@ type memoryWalker struct {
 	enc     encoder
 	devices []erofs.Device
 	layer   bool
-	path    []byte
 	// links are the files with several names, and the first of them, once it has
 	// been written.
 	links  map[*erofs.Inode]string
 	xattrs []xattr
+}
+
+func newMemoryWalker(root *erofs.Inode, devices []erofs.Device, out *output, lost *warnings, o Options) *memoryWalker {
+	m := &memoryWalker{warnings: lost, out: out, devices: devices, layer: o.Kind != Archive, links: map[*erofs.Inode]string{}}
+	findLinks(root, map[*erofs.Inode]bool{}, m.links)
+	return m
 }
 
 func findLinks(d *erofs.Inode, seen map[*erofs.Inode]bool, links map[*erofs.Inode]string) {
@@ -63,65 +61,70 @@ func findLinks(d *erofs.Inode, seen map[*erofs.Inode]bool, links map[*erofs.Inod
 
 func (m *memoryWalker) walk(ctx context.Context, root *erofs.Inode) error {
 	if m.layer {
-		h := m.describe(root)
-		h.name = []byte("./")
-		if err := m.header(h); err != nil {
+		if err := m.header(m.describe([]byte("./"), root)); err != nil {
 			return err
 		}
 	}
-	return m.directory(ctx, root)
+	return m.directory(ctx, nil, root)
 }
 
-func (m *memoryWalker) directory(ctx context.Context, d *erofs.Inode) error {
-	entries := slices.SortedFunc(slices.Values(d.Entries), func(a, b erofs.Dirent) int { return strings.Compare(a.Name, b.Name) })
-	length := len(m.path)
-	for _, e := range entries {
+// sorted are the entries of a directory by their names; none of what is no directory.
+func sorted(d *erofs.Inode) []erofs.Dirent {
+	if d == nil {
+		return nil
+	}
+	return slices.SortedFunc(slices.Values(d.Entries), func(a, b erofs.Dirent) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// directory writes the entries of a directory. It appends to path.
+func (m *memoryWalker) directory(ctx context.Context, path []byte, d *erofs.Inode) error {
+	if len(path) > 0 {
+		path = append(path, '/')
+	}
+	for _, e := range sorted(d) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if length > 0 {
-			m.path = append(m.path, '/')
-		}
-		m.path = append(m.path, e.Name...)
-		if err := m.entry(ctx, e.Name, e.Inode); err != nil {
+		if err := m.entry(ctx, append(path, e.Name...), e.Name, e.Inode); err != nil {
 			return err
 		}
-		m.path = m.path[:length]
 	}
 	return nil
 }
 
-func (m *memoryWalker) entry(ctx context.Context, name string, i *erofs.Inode) error {
+// entry writes a file, and all beneath it. It appends to path, which is its whole
+// name.
+func (m *memoryWalker) entry(ctx context.Context, path []byte, name string, i *erofs.Inode) error {
 	if m.layer && strings.HasPrefix(name, string(whiteoutPrefix)) {
-		m.warn(lostWhiteout, string(m.path))
+		m.warn(lostWhiteout, string(path))
 		return nil
 	}
-	h := m.describe(i)
+	h := m.describe(path, i)
 	if first, many := m.links[i]; many {
 		if first != "" {
 			h.typ, h.link, h.size, h.sparse, h.xattrs, h.major, h.minor = typeLink, []byte(first), 0, nil, nil, 0, 0
 			return m.header(h)
 		}
-		m.links[i] = string(m.path)
+		m.links[i] = string(path)
 	}
 	switch h.typ {
 	case typeDir:
-		h.name = append(m.path, '/')
+		h.name = append(path, '/')
 		if err := m.header(h); err != nil {
 			return err
 		}
-		return m.directory(ctx, i)
+		return m.directory(ctx, path, i)
 	case typeReg:
-		return m.regular(h, i)
+		return m.regular(path, h, i)
 	case 0:
-		return &EntryError{string(m.path), "stat", errors.New("a file of no known type")}
+		return &EntryError{string(path), "stat", errors.New("a file of no known type")}
 	}
 	return m.header(h)
 }
 
 // describe makes a header, which is good until the next one.
-func (m *memoryWalker) describe(i *erofs.Inode) *header {
-	h := &header{name: m.path, mode: i.Mode & 0o7777, uid: i.UID, gid: i.GID, sec: i.Sec, nsec: i.Nsec}
+func (m *memoryWalker) describe(path []byte, i *erofs.Inode) *header {
+	h := &header{name: path, mode: i.Mode & 0o7777, uid: i.UID, gid: i.GID, sec: i.Sec, nsec: i.Nsec}
 	switch i.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		h.typ, h.size = typeReg, i.Size
@@ -141,7 +144,7 @@ func (m *memoryWalker) describe(i *erofs.Inode) *header {
 		switch {
 		case hidden(x.Name):
 		case strings.Contains(x.Name, "="):
-			m.warn(lostXattr, string(m.path))
+			m.warn(lostXattr, string(path))
 		default:
 			m.xattrs = append(m.xattrs, xattr{[]byte(x.Name), []byte(x.Value)})
 		}
@@ -158,7 +161,7 @@ func (m *memoryWalker) header(h *header) error {
 	return m.out.write(m.enc.encode(h))
 }
 
-func (m *memoryWalker) regular(h *header, i *erofs.Inode) error {
+func (m *memoryWalker) regular(path []byte, h *header, i *erofs.Inode) error {
 	if i.Sparse {
 		h.sparse = regions(i)
 	}
@@ -166,14 +169,14 @@ func (m *memoryWalker) regular(h *header, i *erofs.Inode) error {
 		return err
 	}
 	if h.sparse == nil {
-		if err := m.data(i, extent{0, i.Size}); err != nil {
+		if err := m.data(path, i, extent{0, i.Size}); err != nil {
 			return err
 		}
 		return m.out.zeros(padding(i.Size))
 	}
 	stored := int64(0)
 	for _, x := range h.sparse {
-		if err := m.data(i, x); err != nil {
+		if err := m.data(path, i, x); err != nil {
 			return err
 		}
 		stored += x.size
@@ -196,7 +199,7 @@ func regions(i *erofs.Inode) []extent {
 }
 
 // data writes a part of a file.
-func (m *memoryWalker) data(i *erofs.Inode, x extent) error {
+func (m *memoryWalker) data(path []byte, i *erofs.Inode, x extent) error {
 	for x.size > 0 {
 		b, err := m.out.room(x.size)
 		if err != nil {
@@ -208,7 +211,7 @@ func (m *memoryWalker) data(i *erofs.Inode, x extent) error {
 			if err == nil || err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return &EntryError{string(m.path), "read", err}
+			return &EntryError{string(path), "read", err}
 		}
 		m.out.filled(n)
 		x.off += int64(n)

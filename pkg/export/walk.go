@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/erofs"
 	"peel/pkg/progress"
 )
 
@@ -41,6 +43,11 @@ type walker struct {
 	xattr  xattrReader
 	target []byte // of a symbolic link
 	dents  []byte
+
+	// What the tree lies over, and who writes of it what is not hidden; nil if it
+	// lies over nothing.
+	lower  *erofs.Inode
+	memory *memoryWalker
 }
 
 // inode is a file whatever its name. Its birth tells apart two files that had the
@@ -56,7 +63,7 @@ type manyNamed struct {
 	left  uint32 // how many are still to come, if all lie in the tree
 }
 
-func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error) {
+func newWalker(root int, lower *erofs.Inode, out *output, lost *warnings, o Options) (*walker, error) {
 	w := &walker{
 		warnings: lost,
 		out:      out,
@@ -66,6 +73,7 @@ func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error
 		links:    map[inode]*manyNamed{},
 		target:   make([]byte, unix.PathMax),
 		dents:    make([]byte, 64<<10),
+		lower:    lower,
 	}
 	if err := stat(root, &w.top); err != nil {
 		return nil, &EntryError{".", "stat", err}
@@ -79,7 +87,7 @@ func newWalker(root int, out *output, lost *warnings, o Options) (*walker, error
 		return nil, err
 	}
 	w.xattr.form = o.Form
-	if o.Kind == Changes {
+	if o.Kind == Changes || lower != nil {
 		w.xattr.marks = "trusted.overlay."
 		if o.UserXattr {
 			w.xattr.marks = "user.overlay."
@@ -116,27 +124,47 @@ func (w *walker) walk(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.directory(ctx, w.root, w.top.Mtime.Sec)
+	return w.directory(ctx, w.root, w.top.Mtime.Sec, w.lower)
 }
 
-// directory writes the entries of the directory fd, which stays open.
-func (w *walker) directory(ctx context.Context, fd int, mtime int64) error {
+// directory writes the entries of the directory fd, which stays open, over those of
+// lower, unless that is nil.
+func (w *walker) directory(ctx context.Context, fd int, mtime int64, lower *erofs.Inode) error {
 	name, start, path := len(w.names), len(w.starts), len(w.path)
 	if err := w.list(fd); err != nil {
 		return err
 	}
 	slices.SortFunc(w.starts[start:], func(a, b int) int { return bytes.Compare(w.nameAt(a), w.nameAt(b)) })
-	for i := start; i < len(w.starts); i++ {
+	below := sorted(lower)
+	for i := start; i < len(w.starts) || len(below) > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at := w.starts[i]
 		if path > 0 {
 			w.path = append(w.path, '/')
 		}
-		w.path = append(w.path, w.nameAt(at)...)
-		w.dirTime = mtime
-		if err := w.entry(ctx, fd, w.names[at:]); err != nil {
+		order := -1 // of what is here and below: which comes first
+		if i == len(w.starts) {
+			order = 1
+		} else if len(below) > 0 {
+			order = strings.Compare(string(w.nameAt(w.starts[i])), below[0].Name)
+		}
+		var under erofs.Dirent
+		if order >= 0 {
+			under, below = below[0], below[1:]
+		}
+		var err error
+		if order > 0 {
+			w.path = append(w.path, under.Name...)
+			err = w.memory.entry(ctx, w.path, under.Name, under.Inode)
+		} else {
+			at := w.starts[i]
+			i++
+			w.path = append(w.path, w.nameAt(at)...)
+			w.dirTime = mtime
+			err = w.entry(ctx, fd, w.names[at:], under.Inode)
+		}
+		if err != nil {
 			return err
 		}
 		w.path = w.path[:path]

@@ -32,7 +32,7 @@ func (c *Container) Export(ctx context.Context, w io.Writer, o export.Options) e
 	_, ownUser := namespace(spec, specs.UserNamespace)
 	open := c.OpenRoot
 	if o.Kind == export.Changes {
-		open, o.UserXattr, o.Places = c.openChanges, ownUser, places(spec)
+		open, o.UserXattr, o.Places = c.OpenChanges, ownUser, places(spec)
 	}
 	root, err := open()
 	inside := errors.Is(err, ErrNotRunning) && os.Geteuid() != 0 // there an overlay can be made
@@ -68,8 +68,9 @@ func ExportOwn(ctx context.Context, root *os.File, w io.Writer, o export.Options
 	return exportInside(ctx, maps, exportConfig{Opened: true}, root, w, o)
 }
 
-// openChanges opens the upper directory of the container's overlay.
-func (c *Container) openChanges() (*os.File, error) {
+// OpenChanges opens the upper directory of the overlay that a container of an image
+// has its changes in: ErrNoBase. The file is the caller's.
+func (c *Container) OpenChanges() (*os.File, error) {
 	if c.Root.Image == nil {
 		return nil, ErrNoBase
 	}
