@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"peel/pkg/bundle"
 )
 
 // execOutput runs the probe in a running container.
@@ -169,5 +171,53 @@ func TestTheNamespacesOfAProcessThatHasEndedAreNotRunning(t *testing.T) {
 	}
 	if _, err := foreignNamespaces(cmd.Process.Pid); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("%v", err)
+	}
+}
+
+// The joiner has more threads than the container may have processes; its program is
+// one, and is counted.
+func TestExecWorksAtTheLimitOfProcesses(t *testing.T) {
+	needRoot(t)
+	rt := newRuntime(t)
+	root := newRootfs(t, map[string]string{"bin/text": "not a program\n"})
+	s := probeSpec(t, "wait")
+	wish := bundle.Wishes{Limits: bundle.Limits{Pids: 64}}
+	if err := wish.Apply(s); err != nil {
+		t.Fatal(err)
+	}
+	c, err := rt.Create(t.Context(), Rootfs{Dir: root}, s, CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartDetached(); err != nil {
+		t.Fatal(err)
+	}
+	waitForLine(t, c, "ready")
+	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", status(t, c).Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := execOutput(t, c, ExecOptions{}, "cat", "/proc/1/cgroup", "/proc/self/cgroup"); err != nil || len(got) == 0 || got[:len(got)/2] != got[len(got)/2:] {
+		t.Errorf("exec is in other cgroups: %q, %v; the container in %q", got, err, own)
+	}
+	var st state
+	if err := readJSON(rt.stateFile(c.ID), &st); err != nil {
+		t.Fatal(err)
+	}
+	dir, v1 := st.Cgroups["pids"]
+	if !v1 {
+		dir = st.Cgroups[""]
+	}
+	if err := os.WriteFile(dir+"/pids.max", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := c.Exec(ExecOptions{Args: []string{"/bin/text"}}, Streams{}); ExitCode(err) != 126 || !strings.Contains(err.Error(), "without a #! line") {
+			t.Errorf("%v", err)
+		}
+	}
+	// Above its limit the container cannot grow, by exec's program either.
+	if code, got, err := execOutput(t, c, ExecOptions{}, "forks", "1"); err == nil && code == 0 && strings.TrimSpace(got) == "1" {
+		t.Errorf("a program above the limit has forked: %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // how device rules reach v1 files and v2 programs
@@ -24,6 +25,8 @@ import (
 type Group struct {
 	manager cgroups.Manager
 	config  *cgroups.Cgroup
+	// beside: the directory that limits processes is left out.
+	beside bool
 }
 
 // Config says what group to make.
@@ -51,7 +54,7 @@ func New(c Config) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", c.Path, err)
 	}
-	return &Group{m, config}, nil
+	return &Group{manager: m, config: config}, nil
 }
 
 // Open finds the group that a container was put in, by its Paths.
@@ -64,7 +67,7 @@ func Open(paths map[string]string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Group{m, config}, nil
+	return &Group{manager: m, config: config}, nil
 }
 
 // Create makes the directories. A group of that name that is there already is
@@ -149,15 +152,44 @@ func (g *Group) FreePids() error {
 }
 
 func (g *Group) setPids(limit string) error {
-	paths := g.Paths()
-	dir, ok := paths["pids"]
-	if !ok {
-		dir, ok = paths[""]
-	}
+	dir, ok := g.manager.GetPaths()[g.pidsController()]
 	if !ok {
 		return errors.New("cgroup: no controller to limit the number of processes")
 	}
 	if err := cgroups.WriteFile(dir, "pids.max", limit); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
+}
+
+// pidsController is the hierarchy that limits processes.
+func (g *Group) pidsController() string {
+	if _, ok := g.manager.GetPaths()["pids"]; ok {
+		return "pids"
+	}
+	return ""
+}
+
+// PidsLimited says whether the number of processes is limited now.
+func (g *Group) PidsLimited() bool {
+	if g == nil {
+		return false
+	}
+	limit, err := cgroups.ReadFile(g.manager.GetPaths()[g.pidsController()], "pids.max")
+	return err == nil && strings.TrimSpace(limit) != "max"
+}
+
+// BesidePids is the group without the directory that limits processes, for a
+// process that has more threads than there may be room for. In version 2 that is all
+// of it.
+func (g *Group) BesidePids() *Group {
+	return &Group{manager: g.manager, config: g.config, beside: true}
+}
+
+// EnterPids moves a process into the directory that limits them. The limit keeps
+// none from being moved, and counts it from then on.
+func (g *Group) EnterPids(pid int) error {
+	if err := cgroups.WriteFile(g.manager.GetPaths()[g.pidsController()], "cgroup.procs", strconv.Itoa(pid)); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
 	return nil
@@ -171,6 +203,9 @@ func (g *Group) Paths() map[string]string {
 	paths := maps.Clone(g.manager.GetPaths())
 	if g.config.SkipDevices {
 		delete(paths, "devices") // the manager names it, and does not make it
+	}
+	if g.beside {
+		delete(paths, g.pidsController())
 	}
 	return paths
 }

@@ -135,9 +135,11 @@ func join(j *proto.Join) (p *process, child *rawfork.Child, pid int, err error) 
 	if err := p.ready(); err != nil {
 		return nil, nil, 0, err
 	}
-	child, err = rawfork.New(p.program, j.Process.Args, &rawfork.Attr{
-		Files: []uintptr{0, 1, 2}, Env: p.env(), Setsid: true, Ctty: p.pty.terminal != 0,
-	})
+	attr := rawfork.Attr{Files: []uintptr{0, 1, 2}, Env: p.env(), Setsid: true, Ctty: p.pty.terminal != 0}
+	if j.Late {
+		attr.Prepare = func(pid int) error { return proto.AskOf(proto.ReportFD, proto.Report{Stage: "born", Pid: pid}) }
+	}
+	child, err = rawfork.New(p.program, j.Process.Args, &attr)
 	if err != nil {
 		return nil, nil, 0, proto.Fail("exec", p.program, err)
 	}

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -143,7 +144,12 @@ func (p *process) limits() error {
 			return &proto.Failure{Stage: "rlimit", Path: l.Type, Errno: unix.EINVAL, Text: "unknown"}
 		}
 		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
-			return proto.Fail("rlimit", fmt.Sprintf("%s %d:%d", l.Type, l.Soft, l.Hard), err)
+			f := &proto.Failure{Stage: "rlimit", Path: fmt.Sprintf("%s %d:%d", l.Type, l.Soft, l.Hard)}
+			var have unix.Rlimit
+			if errors.As(err, &f.Errno) && f.Errno == unix.EPERM && unix.Getrlimit(which, &have) == nil {
+				f.Text = fmt.Sprintf("more than the %d that are ours to give", have.Max)
+			}
+			return f
 		}
 	}
 	return nil

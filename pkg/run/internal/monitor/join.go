@@ -28,7 +28,12 @@ func (j *Joiner) Start() (*Child, error) {
 	defer pipes.Close()
 	// A session of its own: what is typed at the caller's terminal is not for
 	// the joiner.
-	born := cradle{group: j.Group, thread: []func() error{j.Group.EnterThread}, setsid: true}
+	group := j.Group
+	if j.Join.Late = group.PidsLimited(); j.Join.Late {
+		// The joiner has more threads than there may be room for.
+		group = group.BesidePids()
+	}
+	born := cradle{group: group, thread: []func() error{group.EnterThread}, setsid: true}
 	if j.UserNS {
 		born.userNS = j.Target
 	}
@@ -53,7 +58,9 @@ func (j *Joiner) Start() (*Child, error) {
 	err = pipes.send(&j.Join)
 	var r proto.Report
 	if err == nil {
-		r, err = pipes.follow(c, nil)
+		r, err = pipes.follow(c, map[string]func(proto.Report) error{
+			"born": func(r proto.Report) error { return j.Group.EnterPids(r.Pid) },
+		})
 	}
 	if err == nil && r.Stage != "forked" {
 		err = errors.New("the joiner ended before the program began")

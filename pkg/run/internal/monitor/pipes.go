@@ -65,7 +65,7 @@ func (p *pipes) send(v any) error {
 
 // follow reads reports until the child's end is closed, and returns the last. A
 // child that reports a stage in answers waits until that has been called.
-func (p *pipes) follow(c *Child, answers map[string]func() error) (proto.Report, error) {
+func (p *pipes) follow(c *Child, answers map[string]func(proto.Report) error) (proto.Report, error) {
 	var latest proto.Report
 	for {
 		r, fds, err := proto.Receive(int(p.reportW.Fd()))
@@ -90,7 +90,7 @@ func (p *pipes) follow(c *Child, answers map[string]func() error) (proto.Report,
 			return r, r.Failure
 		}
 		if answer, ok := answers[r.Stage]; ok {
-			if err := answer(); err != nil {
+			if err := answer(r); err != nil {
 				return r, err
 			}
 			// One that was killed meanwhile shows in its end.

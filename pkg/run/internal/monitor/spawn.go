@@ -123,14 +123,16 @@ func (l *Launch) instruct(c *Child, pipes *pipes) error {
 	if err := pipes.send(&l.Guest); err != nil {
 		return err
 	}
-	ready := func() error {
+	ready := func(proto.Report) error {
 		if err := l.Ready(c.Pid); err != nil {
 			return err
 		}
 		return l.Group.LimitPids()
 	}
-	r, err := pipes.follow(c, map[string]func() error{
-		"created": func() error { return l.Created(c.Pid) }, "exec": ready, "free": l.Group.FreePids,
+	r, err := pipes.follow(c, map[string]func(proto.Report) error{
+		"created": func(proto.Report) error { return l.Created(c.Pid) },
+		"exec":    ready,
+		"free":    func(proto.Report) error { return l.Group.FreePids() },
 	})
 	if err == nil && r.Stage != "exec" {
 		err = errors.New("the container's first process ended before its program began")

@@ -81,8 +81,10 @@ type Guest struct {
 type Join struct {
 	Process *specs.Process `json:"process"`
 	// Namespaces are the CLONE_NEW* kinds in which the container differs.
-	Namespaces int     `json:"namespaces"`
-	Filter     *Filter `json:"filter,omitempty"`
+	Namespaces int `json:"namespaces"`
+	// Late: the program enters the cgroup that limits processes when it is there.
+	Late   bool    `json:"late,omitempty"`
+	Filter *Filter `json:"filter,omitempty"`
 }
 
 // Filter is a compiled seccomp program: 8 bytes an instruction as the kernel
@@ -96,7 +98,8 @@ type Filter struct {
 type Report struct {
 	// Stage "created" waits for the hooks of the runtime; "pty" carries a terminal's controlling end as a descriptor; "exec"
 	// is the last word before execve, after which the guest waits in Ask; "free" asks
-	// for limits to be lifted; "forked" carries Pid and a pidfd of the
+	// for limits to be lifted; "born" waits for Pid, who is to be the program, to be
+	// limited; "forked" carries Pid and a pidfd of the
 	// program; "warning" Text, which "done" ends; "failed" Failure.
 	Stage   string   `json:"stage"`
 	Pid     int      `json:"pid,omitempty"`
@@ -207,8 +210,11 @@ func Send(fd int, r Report, fds ...int) error {
 }
 
 // Ask reports a stage and waits for the parent's Proceed.
-func Ask(fd int, stage string) error {
-	if err := Send(fd, Report{Stage: stage}); err != nil {
+func Ask(fd int, stage string) error { return AskOf(fd, Report{Stage: stage}) }
+
+// AskOf is Ask about more than a stage.
+func AskOf(fd int, r Report) error {
+	if err := Send(fd, r); err != nil {
 		return err
 	}
 	return await(fd)
