@@ -43,8 +43,10 @@ e2e: build
 	$(GO) test -v -timeout 40m ./e2e/...
 
 # peel beside its peers, as root: a table, and figures and a plot of every run.
+# Other images: make bench IMAGES=many,single,huge; the last takes 12 GB of memory.
+IMAGES ?= nginx,big
 bench: setup
-	$(GO) run ./bench/peers -images nginx,big -out bench/peers/results
+	$(GO) run ./bench/peers -images $(IMAGES) -out bench/peers/results
 
 # The decoder of layers beside zlib, libdeflate, ISA-L and other Go packages.
 bench-inflate:
