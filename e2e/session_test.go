@@ -114,7 +114,7 @@ func (s *session) follow(t *testing.T, lines []string) {
 		{"ls /proc/", `^/proc/[0-9]+/root/HELLO_OPS\n$`},
 		{"peel export experiment -o experiment.tar", `^$`},
 		{"tar -tf experiment.tar", `^HELLO_OPS\n$`},
-		{"peel explain", `(?s)nginx: master process.*cgroup +/peel/.*file system +overlay`},
+		{"peel explain", `(?s)nginx: master process.*What its files are\n`},
 		{"peel stop experiment", `^experiment\nexperiment\n$`},
 	}
 	if len(lines) != len(steps) {
