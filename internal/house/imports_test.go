@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"peel/pkg/progress":             {},
 	"peel/pkg/store":                {"peel/internal/flock", "peel/internal/hashes"},
 	"peel/pkg/registry":             {"peel/pkg/store", "peel/pkg/progress"},
-	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate", "peel/internal/hashes"},
+	"peel/pkg/layers":               {"peel/pkg/layers/gzip", "peel/pkg/layers/inflate", "peel/pkg/layers/zstd", "peel/internal/hashes"},
 	"peel/pkg/layers/gzip":          {"peel/pkg/layers/inflate"},
 	"peel/pkg/layers/tar":           {"peel/pkg/layers"}, // for Chunk; layers knows nothing of entries
 	"peel/pkg/layers/changeset":     {"peel/pkg/layers", "peel/pkg/layers/tar", "peel/pkg/progress"},

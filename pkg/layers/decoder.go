@@ -5,10 +5,9 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
-
 	"peel/pkg/layers/gzip"
 	"peel/pkg/layers/inflate"
+	"peel/pkg/layers/zstd"
 )
 
 // maxWindow bounds what a zstd frame may make the decoder allocate. The zstd
@@ -35,11 +34,11 @@ func newDecoder(c Compression, blob io.Reader) (decoder, error) {
 		z.SkipChecksum()
 		return &gzipDecoder{Reader: z}, nil
 	case Zstd:
-		z, err := zstd.NewReader(blob, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(blob, maxWindow)
 		if err != nil {
 			return nil, err
 		}
-		return plain{z.IOReadCloser()}, nil
+		return &zstdDecoder{Reader: z}, nil
 	}
 	return plain{io.NopCloser(blob)}, nil
 }
@@ -47,9 +46,36 @@ func newDecoder(c Compression, blob io.Reader) (decoder, error) {
 // gzipDecoder lets idle processors decode a long layer with it.
 type gzipDecoder struct {
 	*gzip.Reader
-	size  int64
-	asked bool
-	ahead int // goroutines that decode ahead
+	help
+}
+
+func (d *gzipDecoder) Decode(window []byte, pos int) (int, error) {
+	end, err := d.Reader.Decode(window, pos)
+	if d.isDue(end-pos) && err == nil {
+		d.ask(d.Speculate)
+	}
+	return end, err
+}
+
+// zstdDecoder does the same where a layer's frames are short.
+type zstdDecoder struct {
+	*zstd.Reader
+	help
+}
+
+func (d *zstdDecoder) Decode(window []byte, pos int) (int, error) {
+	end, err := plain{d.Reader}.Decode(window, pos)
+	if d.isDue(end-pos) && err == nil && d.Frames() >= someFrames {
+		d.ask(d.Ahead)
+	}
+	return end, err
+}
+
+// help is what a decoder knows of others that decode its layer with it.
+type help struct {
+	size    int64 // of the output so far
+	isAsked bool
+	ahead   int // goroutines that decode ahead
 }
 
 const (
@@ -61,21 +87,28 @@ const (
 	// maxAhead is how many goroutines decode ahead of one layer. With three the
 	// hash, which must see all bytes in order, is slower already.
 	maxAhead = 3
+
+	// someFrames in longLayer are short enough to decode some of them at once.
+	someFrames = 4
 )
 
-func (d *gzipDecoder) Decode(window []byte, pos int) (int, error) {
-	end, err := d.Reader.Decode(window, pos)
-	d.size += int64(end - pos)
-	if d.size >= longLayer && !d.asked && err == nil {
-		d.asked = true
-		// Each open layer keeps two processors busy. To decode ahead is half as
-		// much work again, and pays only with several of the others.
-		if n := runtime.GOMAXPROCS(0) - 2*int(running.Load()); n >= 2 {
-			d.ahead = min(n, maxAhead)
-			d.Speculate(d.ahead)
-		}
+// isDue tells, once, that a layer is a long one. n is how much longer it has become.
+func (h *help) isDue(n int) bool {
+	h.size += int64(n)
+	if h.isAsked || h.size < longLayer {
+		return false
 	}
-	return end, err
+	h.isAsked = true
+	return true
+}
+
+// ask starts goroutines if processors are idle. Each open layer keeps two busy. To
+// decode gzip ahead is half as much work again, and pays only with several others.
+func (h *help) ask(start func(n int)) {
+	if n := runtime.GOMAXPROCS(0) - 2*int(running.Load()); n >= 2 {
+		h.ahead = min(n, maxAhead)
+		start(h.ahead)
+	}
 }
 
 // running counts the process's layers that goroutines work on.

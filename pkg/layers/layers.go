@@ -17,9 +17,10 @@
 // Chunks come from a pool, and each arrow holds only a few, so a layer takes at
 // most 3 MiB however far its stages drift apart, beside what the caller retains
 // and the window that a zstd frame asks for. A layer that fits one chunk is
-// decoded and hashed in the caller's goroutine alone. Of a long gzip layer, other
+// decoded and hashed in the caller's goroutine alone. Of a long layer, other
 // goroutines decode parts ahead while processors are idle (at least four are
-// needed), which takes some 30 MiB for each of them.
+// needed): of gzip, and of zstd in several frames. That takes some 30 MiB for each
+// of them.
 package layers
 
 import (

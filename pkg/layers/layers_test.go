@@ -400,30 +400,41 @@ func TestASmallLayerStartsNoGoroutine(t *testing.T) {
 
 func TestALongLayerIsDecodedAheadWhereProcessorsAreIdle(t *testing.T) {
 	data := bytes.Repeat(contents(20_000), 2000)
-	blob := pack(t, Gzip, data)
+	blob, frames := pack(t, Gzip, data), bytes.Repeat(pack(t, Zstd, data[:len(data)/20]), 20)
 	for _, c := range []struct {
 		procs, others int
-		ahead         bool
-	}{{8, 0, true}, {4, 0, true}, {4, 1, false}, {3, 0, false}, {1, 0, false}} {
-		if n := aheadOf(t, data, blob, c.procs, c.others); n > 0 != c.ahead {
-			t.Errorf("%d processors, %d other layers: %d goroutines decode ahead", c.procs, c.others, n)
+		ahead         int
+	}{{8, 0, 3}, {4, 0, 2}, {4, 1, 0}, {3, 0, 0}, {1, 0, 0}} {
+		for name, n := range map[string]int{
+			"gzip":           aheadOf(t, Gzip, data, blob, c.procs, c.others),
+			"frames of zstd": aheadOf(t, Zstd, data, frames, c.procs, c.others),
+		} {
+			if n != c.ahead {
+				t.Errorf("%s, %d processors, %d other layers: %d goroutines decode ahead, want %d", name, c.procs, c.others, n, c.ahead)
+			}
 		}
+	}
+	if n := aheadOf(t, Zstd, data, pack(t, Zstd, data), 8, 0); n != 0 {
+		t.Errorf("one frame: %d goroutines decode ahead", n)
 	}
 }
 
 // aheadOf reads a layer and tells how many goroutines decoded ahead of it.
-func aheadOf(t *testing.T, data, blob []byte, procs, others int) int {
+func aheadOf(t *testing.T, c Compression, data, blob []byte, procs, others int) int {
 	t.Helper()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 	running.Add(int32(others))
 	defer running.Add(-int32(others))
-	r, err := Open(mediaTypes[Gzip], bytes.NewReader(blob))
+	r, err := Open(mediaTypes[c], bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	if err := r.Finish(digest.FromBytes(data)); err != nil {
 		t.Error(err)
+	}
+	if d, ok := r.pipe.dec.(*zstdDecoder); ok {
+		return d.ahead
 	}
 	return r.pipe.dec.(*gzipDecoder).ahead
 }
