@@ -25,6 +25,11 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte, lower *erofs.I
 		}
 		return w.fault("open", err)
 	}
+	return w.handle(ctx, fd, lower)
+}
+
+// handle writes what the handle fd stands for, and closes it.
+func (w *walker) handle(ctx context.Context, fd int, lower *erofs.Inode) error {
 	var st unix.Statx_t
 	if err := stat(fd, &st); err != nil {
 		unix.Close(fd)
@@ -49,7 +54,7 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte, lower *erofs.I
 			return err
 		}
 	}
-	if !w.o.Mounts && w.mounted(&st) {
+	if w.mounted(&st) && (!w.o.Mounts || ofKernel(fd)) {
 		unix.Close(fd)
 		return w.mountpoint(&h, &st)
 	}
@@ -59,7 +64,7 @@ func (w *walker) entry(ctx context.Context, dir int, name []byte, lower *erofs.I
 	case unix.S_IFDIR:
 		return w.subdirectory(ctx, &h, fd, lower)
 	}
-	err = w.special(&h, &st, fd)
+	err := w.special(&h, &st, fd)
 	unix.Close(fd)
 	return err
 }
@@ -71,6 +76,23 @@ func (w *walker) mounted(st *unix.Statx_t) bool {
 		return st.Mnt_id != w.top.Mnt_id
 	}
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Dev_major != w.top.Dev_major || st.Dev_minor != w.top.Dev_minor)
+}
+
+// ofKernel tells whether a file is no file, but something that the kernel shows or
+// takes as one: what is read of it is of another size than it says, or does things.
+func ofKernel(fd int) bool {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return false
+	}
+	const mqueue = 0x19800202 // MQUEUE_MAGIC of ipc/mqueue.c
+	switch int64(fs.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.SELINUX_MAGIC, unix.BPF_FS_MAGIC, unix.EFIVARFS_MAGIC,
+		unix.PSTOREFS_MAGIC, unix.BINFMTFS_MAGIC, mqueue:
+		return true
+	}
+	return false
 }
 
 // mountpoint writes the place of something mounted. What lies below it cannot be

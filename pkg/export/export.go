@@ -32,6 +32,8 @@ import (
 	"os"
 	"runtime"
 
+	"golang.org/x/sys/unix"
+
 	"peel/pkg/erofs"
 	"peel/pkg/progress"
 )
@@ -78,7 +80,8 @@ type Options struct {
 	// no changes.
 	Places map[string]bool
 
-	// Mounts includes what is mounted in the tree. Otherwise a place where
+	// Mounts includes what is mounted in the tree, but for what the kernel shows as
+	// files, like /proc. Otherwise a place where
 	// something is mounted (a container's /proc, /sys, /dev, volumes) is an empty
 	// directory, or an empty file.
 	Mounts bool
@@ -98,28 +101,41 @@ type Options struct {
 // links seen so far; beyond 256 MiB of these it is a *LimitError. What goes wrong
 // with a file of the tree is an *EntryError.
 func Tree(ctx context.Context, root *os.File, w io.Writer, o Options) error {
-	return write(ctx, root, nil, nil, w, o)
+	return write(ctx, root, nil, nil, w, o, func(t *walker) error { return t.walk(ctx, int(root.Fd())) })
 }
 
 // Overlay writes what an overlay shows that has root as its upper directory, over a
 // tree in memory of which the files' bytes lie on devices, as Tree would write it. It
 // does not change the tree. Changes are not for it.
 func Overlay(ctx context.Context, root *os.File, lower *erofs.Inode, devices []erofs.Device, w io.Writer, o Options) error {
-	return write(ctx, root, lower, devices, w, o)
+	return write(ctx, root, lower, devices, w, o, func(t *walker) error { return t.walk(ctx, int(root.Fd())) })
 }
 
-func write(ctx context.Context, root *os.File, lower *erofs.Inode, devices []erofs.Device, w io.Writer, o Options) error {
+// Entry is Tree for f itself, a handle (O_PATH) of whatever there is, and for what
+// lies beneath it. Its name in the archive is the one that is given.
+func Entry(ctx context.Context, f *os.File, name string, w io.Writer, o Options) error {
+	return write(ctx, f, nil, nil, w, o, func(t *walker) error {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return t.fault("open", err)
+		}
+		t.path = append(t.path, name...)
+		return t.handle(ctx, fd, nil)
+	})
+}
+
+func write(ctx context.Context, top *os.File, lower *erofs.Inode, devices []erofs.Device, w io.Writer, o Options, walk func(*walker) error) error {
 	lost := &warnings{report: o.Progress}
 	out := newOutput(ctx, w, func(name string) { lost.warn(lostChange, name) })
-	t, err := newWalker(int(root.Fd()), lower, out, lost, o)
+	t, err := newWalker(int(top.Fd()), lower, out, lost, o)
 	if err == nil {
 		if lower != nil {
 			t.memory = newMemoryWalker(lower, devices, out, lost, o)
 		}
-		err = t.walk(ctx)
+		err = walk(t)
 		t.close()
 	}
-	runtime.KeepAlive(root)
+	runtime.KeepAlive(top)
 	if err != nil {
 		out.abort()
 		return err

@@ -22,8 +22,8 @@ func isWhiteout(st *unix.Statx_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0
 }
 
-// rootEntry writes an entry for the root itself.
-func (w *walker) rootEntry() error {
+// rootEntry writes an entry for the root itself, which is open as root.
+func (w *walker) rootEntry(root int) error {
 	h := header{
 		name: []byte("./"),
 		typ:  typeDir,
@@ -33,7 +33,7 @@ func (w *walker) rootEntry() error {
 		sec:  w.top.Mtime.Sec,
 		nsec: w.top.Mtime.Nsec,
 	}
-	if err := w.attributes(&h, opened(w.root)); err != nil {
+	if err := w.attributes(&h, opened(root)); err != nil {
 		return err
 	}
 	return w.header(&h)

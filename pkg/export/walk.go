@@ -23,7 +23,6 @@ type walker struct {
 	out  *output
 	o    Options
 	enc  encoder
-	root int
 	proc int          // /proc/self/fd, to open for reading what a handle stands for
 	top  unix.Statx_t // what the root is
 	uid  uint32       // the caller's
@@ -79,11 +78,7 @@ func newWalker(root int, lower *erofs.Inode, out *output, lost *warnings, o Opti
 		return nil, &EntryError{".", "stat", err}
 	}
 	var err error
-	if w.root, err = openat(root, dot, unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
-		return nil, &EntryError{".", "open", err}
-	}
 	if w.proc, err = openProc(); err != nil {
-		unix.Close(w.root)
 		return nil, err
 	}
 	w.xattr.form = o.Form
@@ -113,18 +108,21 @@ func openProc() (int, error) {
 	return fd, nil
 }
 
-func (w *walker) close() {
-	unix.Close(w.root)
-	unix.Close(w.proc)
-}
+func (w *walker) close() { unix.Close(w.proc) }
 
-func (w *walker) walk(ctx context.Context) error {
+// walk writes what lies beneath root.
+func (w *walker) walk(ctx context.Context, root int) error {
+	fd, err := openat(root, dot, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return w.fault("open", err)
+	}
+	defer unix.Close(fd)
 	if w.o.Kind != Archive {
-		if err := w.rootEntry(); err != nil {
+		if err := w.rootEntry(fd); err != nil {
 			return err
 		}
 	}
-	return w.directory(ctx, w.root, w.top.Mtime.Sec, w.lower)
+	return w.directory(ctx, fd, w.top.Mtime.Sec, w.lower)
 }
 
 // directory writes the entries of the directory fd, which stays open, over those of
