@@ -18,7 +18,7 @@ func containerCommands(a *app) []*cobra.Command {
 	verbs := []*cobra.Command{
 		newExecCommand(a), newAttachCommand(a), newPsCommand(a), newLogsCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
 		newKillCommand(a), newWaitCommand(a), newRmCommand(a), newRenameCommand(a), newInspectCommand(a), newVolumeCommand(a),
-		newTopCommand(a), newStatsCommand(a), newPortCommand(a), newDiffCommand(a),
+		newTopCommand(a), newStatsCommand(a), newPortCommand(a), newDiffCommand(a), newCpCommand(a),
 	}
 	for _, verb := range verbs {
 		managing(verb)

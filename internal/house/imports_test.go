@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"peel/internal/userns":          {"peel/internal/rawfork"},
 	"peel/pkg/bundle":               {"peel/internal/*"},
 	"peel/pkg/export":               {"peel/pkg/erofs", "peel/pkg/progress"},
+	"peel/pkg/cp":                   {"peel/pkg/export", "peel/pkg/progress", "peel/internal/beneath"},
 	"peel/pkg/layout":               {"peel/internal/flock"},
 	"peel/pkg/commit":               {"peel/pkg/layout", "peel/pkg/layers", "peel/pkg/store"},
 	"peel/pkg/unpack":               {"peel/pkg/store", "peel/pkg/layers", "peel/pkg/layers/*", "peel/pkg/progress", "peel/internal/*"},

@@ -287,27 +287,14 @@ func (c *Container) Status() (Status, error) {
 // can only be opened while it runs: ErrNotRunning; see Export. The file is the caller's. What lies
 // below is the container's to change at any moment: see package beneath.
 func (c *Container) OpenRoot() (*os.File, error) {
-	fd, st, err := c.pidfd()
-	if errors.Is(err, ErrNotRunning) {
-		if c.Root.overlaid() {
-			return c.stoppedRoot()
-		}
-		return os.OpenFile(c.Root.Dir, openRootFlags, 0)
+	root, err := c.liveRoot()
+	if !errors.Is(err, ErrNotRunning) {
+		return root, err
 	}
-	if err != nil {
-		return nil, err
+	if c.Root.overlaid() {
+		return c.stoppedRoot()
 	}
-	defer unix.Close(fd)
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", st.Pid), openRootFlags, 0)
-	if err != nil {
-		return nil, err
-	}
-	// Still the same process: then the number was its own all along.
-	if err := unix.PidfdSendSignal(fd, 0, nil, 0); err != nil {
-		root.Close()
-		return nil, ErrNotRunning
-	}
-	return root, nil
+	return os.OpenFile(c.Root.Dir, openRootFlags, 0)
 }
 
 const openRootFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC

@@ -154,7 +154,11 @@ func copyXattrs(from, to string) error {
 
 // stoppedRoot lays a container's changes over its layers, read-only, in a mount
 // that is attached nowhere.
-func (c *Container) stoppedRoot() (*os.File, error) {
+func (c *Container) stoppedRoot() (*os.File, error) { return c.overlayRoot(false) }
+
+// overlayRoot makes the container's overlay in a mount that is attached nowhere. To
+// write there needs the container's lock.
+func (c *Container) overlayRoot(writable bool) (*os.File, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRunning // a user has no mounts but in a namespace of his own
 	}
@@ -186,7 +190,11 @@ func (c *Container) stoppedRoot() (*os.File, error) {
 				return err
 			}
 		}
-		fd, err := mountfd.NewOverlay(mountfd.Overlay{Lower: append([]string{r.Upper}, r.Lower...), UserXattr: ownUser})
+		o := mountfd.Overlay{Lower: append([]string{r.Upper}, r.Lower...), UserXattr: ownUser}
+		if writable {
+			o.Lower, o.Upper, o.Work, o.Volatile = r.Lower, r.Upper, r.Work, r.Volatile
+		}
+		fd, err := mountfd.NewOverlay(o)
 		if err != nil {
 			return &os.PathError{Op: "mount overlay", Path: r.Upper, Err: err}
 		}
