@@ -43,7 +43,7 @@ func newRootCommand(a *app) *cobra.Command {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "store `DIR` (default: $PEEL_ROOT, else /var/lib/peel for root, ~/.local/share/peel for others)")
 	flags.StringVar(&a.progress, "progress", "auto", "`MODE` of progress on stderr: auto, tty, plain, json, none")
-	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a), newExportCommand(a), newExplainCommand(a), newGunzipCommand(a), newRmiCommand(a), newPruneCommand(a), newDoctorCommand(a))
+	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a), newExportCommand(a), newExplainCommand(a), newGunzipCommand(a), newRmiCommand(a), newPruneCommand(a), newStoreCommand(a), newDoctorCommand(a))
 	cmd.AddCommand(containerCommands(a)...)
 	cmd.Args = asUsage(cmd.Args)
 	for _, verb := range cmd.Commands() {

@@ -38,7 +38,7 @@ func (c *Cache) Check() error {
 	if err := kernelCan(); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(c.root+"/erofs", "check-")
+	f, err := os.CreateTemp(c.root+"/erofs", checkPrefix)
 	if err != nil {
 		return err
 	}

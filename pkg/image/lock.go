@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -14,7 +15,7 @@ import (
 // share takes the lock that keeps the cache from being pruned. It waits for who
 // prunes: that does not take long.
 func (c *Cache) share() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(c.root, "layers/lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := c.openLock()
 	if err != nil {
 		return nil, err
 	}
@@ -23,6 +24,23 @@ func (c *Cache) share() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// exclude takes the lock alone: ErrInUse while anybody uses the cache.
+func (c *Cache) exclude() (*os.File, error) {
+	f, err := c.openLock()
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := flock.Try(f); !ok {
+		f.Close()
+		return nil, cmp.Or(err, ErrInUse)
+	}
+	return f, nil
+}
+
+func (c *Cache) openLock() (*os.File, error) {
+	return os.OpenFile(filepath.Join(c.root, "layers/lock"), os.O_RDWR|os.O_CREATE, 0o600)
 }
 
 // lockDir makes the directory at path, unless it is there, and takes the lock on

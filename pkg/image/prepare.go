@@ -134,9 +134,15 @@ func layerError(img *store.Image, i int, err error) error {
 	return &changeset.LayerError{Index: i, Digest: img.Manifest.Layers[i].Digest, DiffID: img.Config.RootFS.DiffIDs[i], Err: err}
 }
 
+// What lies in ROOT/erofs and is on its way, or was.
+const (
+	indexPrefix = "index-"
+	checkPrefix = "check-"
+)
+
 // writeIndex makes the directory of an image's index.
 func (c *Cache) writeIndex(manifest digest.Digest, t *merged) (err error) {
-	tmp, err := os.MkdirTemp(filepath.Join(c.root, "erofs"), "index-")
+	tmp, err := os.MkdirTemp(filepath.Join(c.root, "erofs"), indexPrefix)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"peel/internal/flock"
 	"peel/pkg/image/merge"
 	"peel/pkg/layers/changeset"
 	"peel/pkg/layers/tar"
@@ -26,14 +24,11 @@ var ErrInUse = errors.New("prepared images are in use")
 // cache it does nothing and returns ErrInUse. keep is called when nobody does, so
 // that what was prepared just now has its user. Mounted images stay whole.
 func (c *Cache) Prune(keep func() ([]ID, error)) (freed int64, err error) {
-	f, err := os.OpenFile(filepath.Join(c.root, "layers/lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := c.exclude()
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	if ok, err := flock.Try(f); !ok {
-		return 0, cmp.Or(err, ErrInUse)
-	}
 	ids, err := keep()
 	if err != nil {
 		return 0, err
