@@ -48,7 +48,7 @@ func (w *walker) regular(h *header, st *unix.Statx_t, handle int) error {
 		return err
 	}
 	if h.sparse == nil && w.out.sends(h.size) {
-		file := sent{fd, w.name(), h.size}
+		file := sent{fd: fd, name: w.name(), size: h.size}
 		fd = -1
 		if err := w.out.send(file); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -169,7 +170,8 @@ func (m *memoryWalker) regular(path []byte, h *header, i *erofs.Inode) error {
 		return err
 	}
 	if h.sparse == nil {
-		if err := m.data(path, i, extent{0, i.Size}); err != nil {
+		err := m.whole(path, i)
+		if err != nil {
 			return err
 		}
 		return m.out.zeros(padding(i.Size))
@@ -182,6 +184,17 @@ func (m *memoryWalker) regular(path []byte, h *header, i *erofs.Inode) error {
 		stored += x.size
 	}
 	return m.out.zeros(padding(stored))
+}
+
+// whole writes all of a file. From a device that is a file of the machine's, a large
+// one goes as the pages it is.
+func (m *memoryWalker) whole(path []byte, i *erofs.Inode) error {
+	if m.out.sends(i.Size) {
+		if f, ok := m.devices[i.Device-1].Bytes.(*os.File); ok {
+			return m.out.send(sent{fd: int(f.Fd()), name: string(path), size: i.Size, off: i.Offset, lent: true})
+		}
+	}
+	return m.data(path, i, extent{0, i.Size})
 }
 
 // regions is the map of a sparse file; nil where it is better stored plain.

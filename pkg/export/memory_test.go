@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -108,4 +110,54 @@ func TestInMemoryDeviceThatIsTooShortIsAnError(t *testing.T) {
 
 func warnTo(message *string) progress.Func {
 	return func(e progress.Event) { *message += e.Message }
+}
+
+// A large file of a device that is a file goes into a pipe by another way. It must
+// make no difference.
+func TestPipeGetsTheSameArchiveOfATreeInMemory(t *testing.T) {
+	data := make([]byte, 5*sendFrom)
+	for i := range data {
+		data[i] = byte(i >> 9)
+	}
+	device, err := os.Create(t.TempDir() + "/device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	if _, err := device.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	reg := func(off, size int64) *erofs.Inode {
+		return &erofs.Inode{Mode: unix.S_IFREG | 0o644, Device: 1, Offset: off, Size: size}
+	}
+	root := &erofs.Inode{Mode: unix.S_IFDIR, Entries: []erofs.Dirent{
+		{Name: "a", Inode: reg(512, sendFrom+1)}, {Name: "b", Inode: reg(1024, 5)}, {Name: "c", Inode: reg(2048, 3*sendFrom)},
+	}}
+	var want, got bytes.Buffer
+	if err := InMemory(t.Context(), root, []erofs.Device{{Bytes: bytes.NewReader(data)}}, &want, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	toPipe := func() error {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reader sync.WaitGroup
+		reader.Go(func() { io.Copy(&got, r) })
+		err = InMemory(t.Context(), root, []erofs.Device{{Bytes: device}}, w, Options{})
+		w.Close()
+		reader.Wait()
+		r.Close()
+		return err
+	}
+	if err := toPipe(); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("a pipe gets %d bytes, a buffer %d; %v", got.Len(), want.Len(), err)
+	}
+	if err := device.Truncate(2 * sendFrom); err != nil {
+		t.Fatal(err)
+	}
+	var entry *EntryError
+	if err := toPipe(); !errors.As(err, &entry) || entry.Name != "c" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("of a device that was cut off: %v", err)
+	}
 }

@@ -65,7 +65,7 @@ func (o *output) writeOut(w io.Writer) {
 				o.err.Store(&err)
 			}
 		}
-		if p.file != nil {
+		if p.file != nil && !p.file.lent {
 			unix.Close(p.file.fd)
 		}
 		o.free <- p.buf[:0]

@@ -49,24 +49,28 @@ func (p *pipe) splice(fd int, off, n int64) (moved int64, err error) {
 	return moved, err
 }
 
-// sent is a file to send behind what was collected. Who sends it closes it.
+// sent is a file to send behind what was collected.
 type sent struct {
 	fd   int
 	name string
 	size int64
+	off  int64 // where it begins in what fd is
+	// lent: fd is not to be closed, and holds more than the file. Otherwise who sends
+	// the file closes it.
+	lent bool
 }
 
 // sends tells whether a file of that size goes to send.
 func (o *output) sends(size int64) bool { return o.pipe != nil && size >= sendFrom }
 
 // send adds exactly f.size bytes to the archive, as the file holds them. It takes
-// f.fd over.
+// f.fd over, unless that is lent: then it must stay open until close or abort.
 func (o *output) send(f sent) error { return o.hand(piece{o.buf, &f}) }
 
 // sendOut sends f on the writing goroutine.
 func (o *output) sendOut(w io.Writer, f *sent) error {
 	for off := int64(0); off < f.size; {
-		n, err := o.pipe.splice(f.fd, off, min(f.size-off, 1<<30))
+		n, err := o.pipe.splice(f.fd, f.off+off, min(f.size-off, 1<<30))
 		switch {
 		case err == unix.EINVAL: // a file system that lends no pages
 			n, err = o.copyOut(w, f, off)
@@ -81,11 +85,17 @@ func (o *output) sendOut(w io.Writer, f *sent) error {
 		case err != nil:
 			return &EntryError{f.name, "read", err}
 		}
-		if n == 0 {
+		switch {
+		case n == 0 && f.lent:
+			return &EntryError{f.name, "read", io.ErrUnexpectedEOF}
+		case n == 0:
 			o.changed(f.name)
 			return writeZeros(w, f.size-off)
 		}
 		off += n
+	}
+	if f.lent {
+		return nil
 	}
 	if n, _ := pread(f.fd, make([]byte, 1), f.size); n > 0 {
 		o.changed(f.name)
@@ -96,7 +106,7 @@ func (o *output) sendOut(w io.Writer, f *sent) error {
 // copyOut writes some of the file from off on.
 func (o *output) copyOut(w io.Writer, f *sent, off int64) (int64, error) {
 	b := make([]byte, min(f.size-off, bufferSize))
-	n, err := pread(f.fd, b, off)
+	n, err := pread(f.fd, b, f.off+off)
 	if err != nil {
 		return 0, &EntryError{f.name, "read", err}
 	}

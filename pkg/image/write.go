@@ -16,6 +16,9 @@ import (
 // Its layers are brought into the cache, as Prepare does; its index is not made.
 func (c *Cache) Write(ctx context.Context, w io.Writer, src changeset.Blobs, img *store.Image, o Options) (size int64, err error) {
 	err = c.InMemory(ctx, src, img, o, func(root *erofs.Inode, devices []erofs.Device) error {
+		for i := range devices {
+			devices[i].Bytes = &cancellable{ctx, devices[i].Bytes}
+		}
 		size, err = erofs.WriteImage(w, root, devices, options(img.Descriptor.Digest))
 		if cause := context.Cause(ctx); cause != nil && err != nil {
 			return errors.Join(cause, err)
@@ -26,7 +29,7 @@ func (c *Cache) Write(ctx context.Context, w io.Writer, src changeset.Blobs, img
 }
 
 // InMemory gives use the image's tree, and the layers' tars where the bytes of its
-// files lie. Its layers are brought into the cache, as Prepare does. What use is
+// files lie, each an *os.File. Its layers are brought into the cache, as Prepare does. What use is
 // given is its own until it returns.
 func (c *Cache) InMemory(ctx context.Context, src changeset.Blobs, img *store.Image, o Options, use func(root *erofs.Inode, devices []erofs.Device) error) error {
 	if err := store.CheckDescriptor(img.Descriptor); err != nil {
@@ -47,7 +50,7 @@ func (c *Cache) InMemory(ctx context.Context, src changeset.Blobs, img *store.Im
 			return err
 		}
 		defer f.Close()
-		t.devices[i].Bytes = &cancellable{ctx, f}
+		t.devices[i].Bytes = f
 	}
 	return use(t.root, t.devices)
 }
