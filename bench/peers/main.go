@@ -1,6 +1,6 @@
 // Command peers measures peel beside crane, skopeo, umoci and podman.
 //
-//	go run ./bench/peers [-rounds 7] [-images nginx,big] [-out bench/peers/results]
+//	go run ./bench/peers [-rounds 7] [-images nginx,big] [-tasks export] [-out bench/peers/results]
 //
 // The images are those of the end-to-end tests, served by a registry on
 // loopback, whose data is in memory. All tools take turns, in another order each
@@ -11,7 +11,8 @@
 // The file system is an ext4 with a journal, made in memory for each run: on a
 // used one, and far more on one without a journal, whoever creates files after a
 // deletion pays for it, which would be a measurement of the order of runs. The
-// largest image takes 12 GB of memory. Needs root, and what e2e/setup.sh installs.
+// largest image takes 12 GB of memory. Needs root, and what e2e/setup.sh installs;
+// where there is a dockerd, exports are compared with docker's, too.
 //
 // Below peel's rows stands the floor: the time its stages would take if all their
 // work were spread evenly over the cores.
@@ -35,12 +36,13 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "how often each tool does each task")
+	only := flag.String("tasks", "", "only the tasks whose name begins with this")
 	names := flag.String("images", "nginx", "the images to do it with, of: "+strings.Join(images.Names(), ", "))
 	out := flag.String("out", "", "write the figures to `FILE`.json and a plot to FILE.svg")
 	place := flag.String("place", "", "work in `DIR` instead of on an ext4 in memory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *rounds, strings.Split(*names, ","), *out, *place)
+	err := run(ctx, *rounds, strings.Split(*names, ","), *only, *out, *place)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
@@ -48,7 +50,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, rounds int, names []string, out, place string) (err error) {
+func run(ctx context.Context, rounds int, names []string, only, out, place string) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: the tools make files of other users")
 	}
@@ -85,6 +87,9 @@ func run(ctx context.Context, rounds int, names []string, out, place string) (er
 		}
 		b := bench{work: work, bin: bin, ref: reg.Addr + "/" + repo + ":" + tag}
 		for _, t := range tasks() {
+			if !strings.HasPrefix(t.name, only) {
+				continue
+			}
 			fmt.Fprintf(os.Stderr, "%s: %s\n", name, t.name)
 			results, err := b.measure(ctx, t, rounds)
 			if err != nil {

@@ -90,6 +90,14 @@ func (b bench) once(ctx context.Context, t tool) (s sample, err error) {
 		cmd.Env = append(os.Environ(), "PATH="+b.bin+":"+os.Getenv("PATH"), "REF="+b.ref, "OUT="+out, "RUN="+run, "ARCH="+runtime.GOARCH)
 		return cmd, &stderr
 	}
+	if t.cleanup != "" {
+		defer func() {
+			cmd, stderr := command(t.cleanup)
+			if e := cmd.Run(); e != nil {
+				err = errors.Join(err, fmt.Errorf("cleaning up: %w: %s", e, stderr))
+			}
+		}()
+	}
 	if t.prepare != "" {
 		cmd, stderr := command(t.prepare)
 		if err := cmd.Run(); err != nil {

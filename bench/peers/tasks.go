@@ -16,20 +16,31 @@ type task struct {
 	tools []tool
 }
 
-// tool does the task once. Prepare, which is not measured, may be nil. A script
-// runs under sh with the variables REF (the image), OUT (an empty directory of
-// its own) and ARCH; its processes are what is measured.
+// tool does the task once. Prepare and cleanup, which are not measured, may be empty.
+// A script runs under sh with the variables REF (the image), OUT (an empty directory
+// of its own), RUN (another, of a short name) and ARCH; its processes are what is
+// measured.
 type tool struct {
 	name    string
 	needs   string // a program that may be missing
 	prepare string
 	script  string
+	cleanup string
 }
 
 func tasks() []task {
 	const (
 		peelUnpack = `exec peel --root "$OUT/store" unpack -q "$REF" "$OUT/bundle"`
 		skopeoCopy = `skopeo copy -q --src-tls-verify=false "docker://$REF" "oci:$OUT/layout:latest"`
+	)
+	const (
+		podman = `p() { podman --root "$OUT/s" --runroot "$RUN" --storage-driver overlay "$@"; }; `
+		// A daemon of its own, without network, which goes when the run is over. Its
+		// processor time is not measured.
+		docker       = `d() { docker -H "unix://$RUN/sock" "$@"; }; `
+		dockerDaemon = `setsid dockerd --iptables=false --ip6tables=false --bridge=none --data-root "$OUT/d" --exec-root "$RUN/x" -p "$RUN/pid" -H "unix://$RUN/sock" >"$RUN/log" 2>&1 & ` +
+			`i=0; until d version >/dev/null 2>&1; do i=$((i+1)); test $i -lt 300 || { cat "$RUN/log" >&2; exit 1; }; sleep 0.1; done; `
+		dockerEnd = `pid=$(cat "$RUN/pid"); kill "$pid"; while test -e "/proc/$pid"; do sleep 0.1; done`
 	)
 	return []task{
 		{"pull and unpack into a directory", []tool{
@@ -46,6 +57,17 @@ func tasks() []task {
 		{"unpack what is there", []tool{
 			{name: "peel unpack", prepare: `peel --root "$OUT/store" pull -q "$REF" >/dev/null`, script: `exec peel --root "$OUT/store" unpack -q --pull never "$REF" "$OUT/bundle"`},
 			{name: "umoci unpack", needs: "skopeo", prepare: skopeoCopy, script: `exec umoci unpack --image "$OUT/layout:latest" "$OUT/bundle" 2>/dev/null`},
+		}},
+		{"export a stopped container", []tool{
+			{name: "peel export", prepare: `peel --root "$OUT/store" run --name web "$REF" true 2>/dev/null`, script: `peel --root "$OUT/store" export web | cat >/dev/null`},
+			{name: "tar -c of its tree", prepare: `peel --root "$OUT/store" unpack -q --rootfs "$REF" "$OUT/rootfs"`, script: `tar -C "$OUT/rootfs" -c . | cat >/dev/null`},
+			{name: "podman export", needs: "podman", prepare: podman + `p pull -q --tls-verify=false "$REF" >/dev/null; p create -q --name web "$REF" true >/dev/null`, script: podman + `p export web | cat >/dev/null`},
+			{name: "docker export", needs: "dockerd", prepare: docker + dockerDaemon + `d pull -q "$REF" >/dev/null; d create --network none --name web "$REF" true >/dev/null`,
+				script: docker + `d export web | cat >/dev/null`, cleanup: dockerEnd},
+		}},
+		{"export a bundle", []tool{
+			{name: "peel export", prepare: peelUnpack, script: `peel export "$OUT/bundle" | cat >/dev/null`},
+			{name: "tar -c", prepare: peelUnpack, script: `tar -C "$OUT/bundle/rootfs" -c . | cat >/dev/null`},
 		}},
 	}
 }
@@ -76,7 +98,7 @@ func versions(ctx context.Context, bin string) []string {
 			}
 		}
 	}
-	for _, name := range []string{filepath.Join(bin, "peel"), "skopeo", "podman", "tar"} {
+	for _, name := range []string{filepath.Join(bin, "peel"), "skopeo", "podman", "dockerd", "tar"} {
 		if text, err := exec.CommandContext(ctx, name, "--version").Output(); err == nil {
 			line, _, _ := strings.Cut(string(text), "\n")
 			out = append(out, strings.Replace(line, " version", "", 1))
