@@ -54,6 +54,7 @@ type containerLimits struct {
 	NetworkMode    string
 	AutoRemove     bool
 	RestartPolicy  restartPolicy
+	Init           bool
 	CapAdd         []string `json:",omitempty"`
 	ReadonlyRootfs bool
 	Memory         int64 // bytes; 0 is no limit
@@ -152,7 +153,7 @@ func imageOf(c *run.Container, st *store.Store) string {
 
 func limitsOf(c *run.Container, spec *specs.Spec) containerLimits {
 	policy, _, _ := strings.Cut(c.Restart.String(), ":")
-	l := containerLimits{RestartPolicy: restartPolicy{policy, c.Restart.MaximumRetryCount}, Binds: []string{}, NetworkMode: networkMode(spec), AutoRemove: c.AutoRemove, Ulimits: []specs.POSIXRlimit{}}
+	l := containerLimits{RestartPolicy: restartPolicy{policy, c.Restart.MaximumRetryCount}, Init: c.Init, Binds: []string{}, NetworkMode: networkMode(spec), AutoRemove: c.AutoRemove, Ulimits: []specs.POSIXRlimit{}}
 	for _, m := range c.Binds(spec) {
 		l.Binds = append(l.Binds, m.Source+":"+m.Destination)
 	}

@@ -77,6 +77,7 @@ executed, 127 if it is not there.`,
 	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	f.keys.register(cmd)
 	flags.BoolVar(&f.create.AutoRemove, "rm", false, "remove the container when it ends")
+	flags.BoolVar(&f.create.Init, "init", false, "run an init that buries dead processes and passes signals on")
 	flags.StringVar(&f.restart, "restart", "no", "`POLICY` when the container ends: no, on-failure[:MAX], always, unless-stopped")
 	flags.StringVar(&f.create.Name, "name", "", "`NAME` of the container")
 	flags.StringVarP(&f.create.User, "user", "u", "", "`USER[:GROUP]` to run as, names or ids")

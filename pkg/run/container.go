@@ -47,7 +47,9 @@ type Record struct {
 	// Restart says when the monitor starts it again.
 	Restart RestartPolicy `json:"restart,omitzero"`
 	// OpenStdin keeps an input open for those who attach.
-	OpenStdin  bool              `json:"openStdin,omitempty"`
+	OpenStdin bool `json:"openStdin,omitempty"`
+	// Init: its first process buries the dead and passes signals on.
+	Init       bool              `json:"init,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	VolumeUses []VolumeUse       `json:"volumes,omitempty"`
 }

@@ -36,7 +36,10 @@ type CreateOptions struct {
 	Restart RestartPolicy
 	// OpenStdin keeps an input open for those who attach.
 	OpenStdin bool
-	Labels    map[string]string
+	// Init gives the container a first process that is not its program: see
+	// package pid1.
+	Init   bool
+	Labels map[string]string
 	// Files are files of the container's own, by their place in it: name
 	// resolution and the like. Each is mounted there.
 	Files map[string]string
@@ -152,7 +155,7 @@ func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes
 	c := &Container{rt: rt, Record: Record{
 		Args: spec.Process.Args, ID: id, Name: o.Name, Image: o.Image, Created: time.Now(), Root: root,
 		User: o.User, StopSignal: o.StopSignal, StopTimeout: o.StopTimeout, AutoRemove: o.AutoRemove, Labels: o.Labels,
-		Restart: o.Restart, OpenStdin: o.OpenStdin, VolumeUses: volumes, Bundle: o.Bundle,
+		Restart: o.Restart, OpenStdin: o.OpenStdin, Init: o.Init, VolumeUses: volumes, Bundle: o.Bundle,
 	}}
 	if c.Name == "" {
 		c.Name = randomName()

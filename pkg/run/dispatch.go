@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"peel/pkg/run/internal/guest"
+	"peel/pkg/run/internal/pid1"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -18,8 +19,13 @@ type ImageFinder func(data string, i Image) (Source, error)
 //
 // It is not an init function: nothing but main decides what a program is.
 func Dispatch(find ImageFinder) {
-	// A role is known by a command line of exactly one word; what to do comes
-	// over a pipe, so a program that is merely called by that name does nothing.
+	// Nothing that it does could not be done without it.
+	if len(os.Args) > 2 && os.Args[0] == proto.InitName {
+		pid1.Main(os.Args[1], os.Args[2:])
+	}
+	// Any other role is known by a command line of exactly one word; what to do
+	// comes over a pipe, so a program that is merely called by that name does
+	// nothing.
 	if len(os.Args) != 1 {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"peel/pkg/run/internal/jsonlog"
+	"peel/pkg/run/internal/memory"
 	"peel/pkg/run/internal/monitor"
 	"peel/pkg/run/internal/proto"
 )
@@ -65,7 +66,7 @@ func (k *keeper) runs(r *running) (tell func()) {
 	var pause backoff
 	for restarts := 0; ; restarts++ {
 		// From here to the end of the run there is nothing to do but copy.
-		monitor.Shrink()
+		memory.Shrink()
 		began := time.Now()
 		r.process.again = func(code int) bool { return k.again(code, restarts) }
 		code, again, _ := r.process.end()

@@ -87,7 +87,7 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 	seccompProfile := spec.Linux.Seccomp
 	spec.Linux.Seccomp = nil // the guest gets the program
 	l := monitor.Launch{
-		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Fill: c.toFill(), Bundle: c.hookState(spec, "", 0).Bundle},
+		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Init: c.Init, Fill: c.toFill(), Bundle: c.hookState(spec, "", 0).Bundle},
 		Group:   group,
 		Streams: monitor.Streams(streams),
 		Tree:    mount,

@@ -2,8 +2,10 @@ package guest
 
 import (
 	"errors"
+	"os"
 	"path"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -18,6 +20,11 @@ import (
 func (p *process) exec(hooks, ready func() error) error {
 	if err := p.ready(); err != nil {
 		return err
+	}
+	if p.self != 0 {
+		if err := p.foresee(); err != nil {
+			return err
+		}
 	}
 	p.explain = newExplainer(p)
 	if hooks != nil {
@@ -38,7 +45,48 @@ func (p *process) exec(hooks, ready func() error) error {
 			return err
 		}
 	}
+	if p.self != 0 {
+		return p.execInit()
+	}
 	return p.failedExec(p.program, syscall.Exec(p.program, p.spec.Args, p.env()))
+}
+
+// execInit replaces this process by the container's init, which starts the program.
+// It takes an absolute path: Go has no way to execute a descriptor that also knows
+// of its own threads.
+func (p *process) execInit() error {
+	self := "/proc/self/fd/" + strconv.Itoa(p.self)
+	err := syscall.Exec(self, append([]string{proto.InitName, p.program}, p.spec.Args...), p.env())
+	f := &proto.Failure{Stage: "init"}
+	switch _, missing := os.Lstat(self); {
+	case !errors.As(err, &f.Errno) || f.Errno != unix.ENOENT:
+	case missing != nil:
+		f.Text = "the container has no /proc to start it by"
+	default:
+		f.Text = "this peel needs a loader that the container lacks: build it with CGO_ENABLED=0"
+	}
+	return f
+}
+
+// foresee refuses a program that the init could not execute, while there is
+// somebody to tell why. What is left to it are formats that the kernel might have
+// an interpreter for.
+func (p *process) foresee() error {
+	if err := unix.Faccessat(unix.AT_FDCWD, p.program, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return p.failedExec(p.program, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(p.program, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return p.failedExec(p.program, unix.EACCES)
+	}
+	if helper := p.helper(); helper != "" {
+		if fd, err := p.root.open(helper, unix.O_PATH); absent(err) {
+			return p.failedExec(p.program, unix.ENOENT)
+		} else if err == nil {
+			unix.Close(fd)
+		}
+	}
+	return nil
 }
 
 // ready takes the identity of the process and finds its program with it.

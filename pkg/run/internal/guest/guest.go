@@ -39,6 +39,8 @@ type guest struct {
 	root rootDir // the container's root, attached, not yet "/"
 	proc int     // a procfs of our own, attached nowhere
 	pty  pty
+	// self is this program, to be executed as the container's init; 0 without one.
+	self int
 	// userNS: in a user namespace no device node can be made.
 	userNS bool
 }
@@ -80,6 +82,14 @@ func (g *guest) run() error {
 	unix.Umask(0)
 	if g.Root.Tree {
 		unix.CloseOnExec(proto.FirstFD)
+	}
+	if g.Init {
+		// What this process was executed from, which nobody in the container can
+		// write to: see package selfexe.
+		var err error
+		if g.self, err = unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+			return proto.Fail("open", "/proc/self/exe", err)
+		}
 	}
 	g.userNS = g.OwnUserNS || inUserNS()
 	if err := g.namespaces(); err != nil {

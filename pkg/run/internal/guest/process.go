@@ -26,6 +26,7 @@ type process struct {
 	pty    pty
 	proc   int     // a trusted procfs
 	root   rootDir // "/", open until execve
+	self   int     // as guest.self
 	// program is what Args[0] names, once it has been looked for.
 	program string
 	// explain answers for why on another thread; nil: this one can.
@@ -34,7 +35,7 @@ type process struct {
 
 // process looks the user up while the root is still under our hands.
 func (g *guest) process() (*process, error) {
-	p := &process{spec: g.Spec.Process, pty: g.pty, proc: g.proc, filter: program(g.Filter)}
+	p := &process{spec: g.Spec.Process, pty: g.pty, proc: g.proc, self: g.self, filter: program(g.Filter)}
 	u := p.spec.User
 	word := g.User
 	if word == "" {

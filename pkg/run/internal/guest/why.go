@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"runtime"
 	"strings"
@@ -49,18 +50,47 @@ func (p *process) why(program string, errno syscall.Errno) string {
 	return p.whyContent(program, errno)
 }
 
-// whyContent reads the head of a program that is there and executable.
-func (p *process) whyContent(program string, errno syscall.Errno) string {
-	f, err := p.root.openRegular(p.proc, program)
+// helper is what the kernel would execute a program by: the interpreter of a
+// script, the loader of a program for this machine; empty where there is none, or
+// the program cannot be read.
+func (p *process) helper() string {
+	f, head, err := p.head(p.program)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+	switch {
+	case bytes.HasPrefix(head, []byte("#!")):
+		return interpreter(head)
+	case bytes.HasPrefix(head, []byte("\x7fELF\x02\x01")) && len(head) >= 64 && machines[binary.LittleEndian.Uint16(head[18:])] == runtime.GOARCH:
+		return elfLoader(f, head, binary.LittleEndian, true)
+	}
+	return ""
+}
+
+// head opens a program and reads its beginning.
+func (p *process) head(program string) (*os.File, []byte, error) {
+	if !path.IsAbs(program) {
+		program = path.Join(p.spec.Cwd, program)
+	}
+	f, err := p.root.openRegular(p.proc, program)
+	if err != nil {
+		return nil, nil, err
+	}
 	head := make([]byte, 4096)
 	n, _ := io.ReadFull(f, head)
-	head = head[:n]
+	return f, head[:n], nil
+}
+
+// whyContent reads the head of a program that is there and executable.
+func (p *process) whyContent(program string, errno syscall.Errno) string {
+	f, head, err := p.head(program)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
 	switch {
-	case n == 0:
+	case len(head) == 0:
 		return "the file is empty"
 	case bytes.HasPrefix(head, []byte("#!")):
 		return p.whyScript(head)
@@ -76,9 +106,15 @@ func (p *process) whyContent(program string, errno syscall.Errno) string {
 
 func isText(b []byte) bool { return !bytes.ContainsRune(b, 0) }
 
-func (p *process) whyScript(head []byte) string {
+// interpreter is the program that the first line of a script names.
+func interpreter(head []byte) string {
 	line, _, _ := bytes.Cut(head[2:], []byte("\n"))
-	interpreter, _, _ := strings.Cut(strings.TrimLeft(string(line), " \t"), " ")
+	name, _, _ := strings.Cut(strings.TrimLeft(string(line), " \t"), " ")
+	return name
+}
+
+func (p *process) whyScript(head []byte) string {
+	interpreter := interpreter(head)
 	if strings.HasSuffix(interpreter, "\r") {
 		return fmt.Sprintf("its first line ends in CRLF, so its interpreter would be %q: convert it to Unix line ends", interpreter)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/pkg/run/internal/memory"
 	"peel/pkg/run/internal/proto"
 )
 
@@ -248,7 +249,7 @@ func (h *Hub) drop(c *client) {
 	delete(h.clients, c)
 	h.changed.Broadcast()
 	if was && len(h.clients) == 0 && h.program != nil {
-		h.serving.Go(Shrink) // there may be nothing to do for weeks now
+		h.serving.Go(memory.Shrink) // there may be nothing to do for weeks now
 	}
 }
 

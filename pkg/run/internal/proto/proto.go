@@ -27,6 +27,7 @@ const (
 	JoinName    = "peel-join"
 	MonitorName = "peel-monitor"
 	RemoveName  = "peel-remove"
+	InitName    = "peel-init" // followed by the program, and its arguments from its name on
 	ExportName  = "peel-export"
 
 	ConfigFD = 3
@@ -66,6 +67,8 @@ type Guest struct {
 	// Fill are the destinations of bind mounts that get, if they are empty, what the
 	// root file system has there.
 	Fill []string `json:"fill,omitempty"`
+	// Init: the first process is package pid1, and the program its child.
+	Init bool `json:"init,omitempty"`
 	// Bundle is what hooks are told of where the config is.
 	Bundle string `json:"bundle,omitempty"`
 	// Cgroups are the container's directories by controller, as the host sees

@@ -11,9 +11,11 @@
 package selfexe
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,9 @@ const lowest = 128
 
 // Open returns a descriptor to execute through Path. It is the caller's.
 func Open() (*os.File, error) {
+	if f := inherited(); f != nil {
+		return f, nil
+	}
 	f, err := readOnlyMount()
 	if err == nil {
 		return f, nil
@@ -32,6 +37,45 @@ func Open() (*os.File, error) {
 		return f, nil
 	}
 	return sealedCopy()
+}
+
+// inherited opens what this process itself was executed from, if that is what Open
+// has returned to its parent: a sealed copy, or a read-only mount that is attached
+// nowhere. Such a mount cannot be cloned once it has lost its namespace.
+func inherited() *os.File {
+	fd, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if sealed := err == nil && seals&unix.F_SEAL_WRITE != 0; !sealed && !detachedReadOnly(fd) {
+		unix.Close(fd)
+		return nil
+	}
+	f, err := raise(fd)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// detachedReadOnly says whether a file lies on a read-only mount that is not in
+// the mount table of this process, where it could become writable.
+func detachedReadOnly(fd int) bool {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
+		return false
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return false
+	}
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	id := strconv.FormatUint(st.Mnt_id, 10) + " "
+	return !bytes.HasPrefix(table, []byte(id)) && !bytes.Contains(table, []byte("\n"+id))
 }
 
 // untouchable opens the file on disk if nobody but root of the machine can write

@@ -145,6 +145,36 @@ func main() {
 		if err := os.WriteFile(args[1], nil, 0o644); err != nil {
 			fail(err)
 		}
+	case "abandon": // n grandchildren, which end; until none of them is left
+		n, _ := strconv.Atoi(args[0])
+		for range n {
+			c, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "abandoned"}, &syscall.ProcAttr{})
+			if err != nil {
+				fail(err)
+			}
+			syscall.Wait4(c, nil, 0, nil)
+		}
+		for {
+			all, _ := filepath.Glob("/proc/[0-9]*")
+			if len(all) == 2 { // the first process and this one
+				break
+			}
+		}
+		fmt.Println("buried")
+	case "abandoned":
+		if _, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "exit", "0"}, &syscall.ProcAttr{}); err != nil {
+			fail(err)
+		}
+	case "foreground": // is this process in the foreground of its terminal
+		var group int32
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group))); errno != 0 {
+			fail(errno)
+		}
+		fmt.Println(int(group) == syscall.Getpgrp() && os.Getpid() != 1)
+	case "chmod":
+		if err := os.Chmod(args[0], 0o755); err != nil {
+			fail(err)
+		}
 	case "readlink":
 		to, err := os.Readlink(args[0])
 		if err != nil {
