@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -120,6 +121,27 @@ func (p *process) failedExec(program string, err error) error {
 		f.Text = p.why(program, errno)
 	}
 	return f
+}
+
+// spareThreads leaves the Go runtime with threads for all that it may want to do
+// at once, before the limit on processes keeps it from starting any: it would end
+// this process with a word about itself, and not about the program.
+func spareThreads() {
+	const enough = 4
+	var there, gone sync.WaitGroup
+	leave := make(chan struct{})
+	there.Add(enough)
+	for range enough {
+		gone.Go(func() {
+			runtime.LockOSThread() // one each
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-leave
+		})
+	}
+	there.Wait()
+	close(leave)
+	gone.Wait()
 }
 
 // newExplainer prepares another thread to explain: this one may soon be filtered

@@ -79,6 +79,9 @@ func die(err error) {
 }
 
 func (g *guest) run() error {
+	if r := g.Spec.Linux.Resources; r != nil && r.Pids != nil {
+		spareThreads() // long before they are needed: until they idle they are none
+	}
 	unix.Umask(0)
 	if g.Root.Tree {
 		unix.CloseOnExec(proto.FirstFD)
