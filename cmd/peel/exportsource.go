@@ -172,7 +172,7 @@ func (a *app) imageSource(name string) (*exportSource, error) {
 	}
 	s := &exportSource{st: st}
 	if s.image, err = st.Resolve(ref.String()); err == nil {
-		err = whole(st, s.image)
+		err = a.readable(st, s.image)
 	}
 	if err != nil {
 		s.close()
@@ -206,6 +206,20 @@ func (e lostLayersError) Error() string {
 	return fmt.Sprintf("the store has not all layers of image %s", e.name)
 }
 
+// readable tells whether an image can be read, from its blobs or as it was prepared.
+func (a *app) readable(st *store.Store, img *store.Image) error {
+	tars, err := a.openTars()
+	if err != nil {
+		return err
+	}
+	defer tars.Close()
+	if !haveLayers(st, tars, img) {
+		return lostLayersError{img.Name}
+	}
+	return nil
+}
+
+// whole tells whether an image has all of its blobs.
 func whole(st *store.Store, img *store.Image) error {
 	if len(missing(st, img)) > 0 {
 		return lostLayersError{img.Name}

@@ -98,6 +98,11 @@ func (a *app) exportTo(ctx context.Context, req exportRequest) error {
 	if src.image != nil && req.commit.given() {
 		return usageError{nil, errors.New("an image is written as it is: --author, --message, --change and --compression are for containers and bundles")}
 	}
+	if src.image != nil {
+		if err := whole(src.st, src.image); err != nil {
+			return err
+		}
+	}
 	stage, err := to.stage()
 	if err != nil {
 		return err
