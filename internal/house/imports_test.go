@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"peel/e2e/tars":                 {"peel/e2e/layout"},
 	"peel/e2e/registry":             {"peel/e2e/layout"},
 	"peel/e2e/lab":                  {"peel/e2e/*"},
+	"peel/e2e/user":                 {"peel/internal/*"},
 	"peel/pkg/run":                  {"peel/pkg/export", "peel/pkg/progress", "peel/pkg/run/internal/*", "peel/internal/*"},
 	"peel/pkg/run/internal/mountfd": {"peel/pkg/run/internal/proto"},
 	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/hook", "peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/internal/rawfork", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},

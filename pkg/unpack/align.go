@@ -160,10 +160,13 @@ func (a *aligner) makeAll(path []byte, times [2]unix.Timespec) (*dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.attrs = attrs{mode: changeset.ImplicitMode, uid: a.s.caller.uid, gid: a.s.caller.gid, times: times}
+		d.attrs = a.s.implicitAttrs(times)
 		// Its parent is finished, and may have handed down what finishDirs gave it.
 		if sub, err := a.s.openDir(d); err == nil {
-			err = errors.Join(removeXattrs(sub), unix.Fchown(sub, int(d.attrs.uid), int(d.attrs.gid)), unix.Fchmod(sub, changeset.ImplicitMode))
+			err = errors.Join(removeXattrs(sub), unix.Fchown(sub, int(a.caller.uid), int(a.caller.gid)))
+			if err == nil {
+				err = a.quiet.settleDir(sub, &d.attrs, d.path())
+			}
 			unix.Close(sub)
 			if err != nil {
 				return nil, err

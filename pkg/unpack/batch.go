@@ -45,8 +45,6 @@ type job struct {
 	dirfd      int
 	name, link span // in the arena
 	attrs      attrs
-	node       uint32 // S_IFCHR, S_IFBLK or S_IFIFO
-	dev        uint64
 	size       int64
 	lo, hi     int // pieces
 	large      *largeFile

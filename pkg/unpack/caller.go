@@ -13,8 +13,11 @@ import (
 type caller struct {
 	uid, gid uint32 // that new files get
 	umask    uint32
-	chown    bool // CAP_CHOWN
-	override bool // CAP_DAC_OVERRIDE: directories without w and x can be worked in
+	// owners: it may give files to whom it likes, among the ids of its user
+	// namespace, and work on those of every owner and mode. Without, all files are
+	// its own.
+	owners     bool
+	uids, gids idRanges
 	// fsids: a thread may take any owner for what it creates, and keep what it may
 	// do otherwise.
 	fsids bool
@@ -30,12 +33,14 @@ func whoAmI() caller {
 	has := func(capability int) bool {
 		return c.caps[capability/32].Effective>>(capability%32)&1 != 0
 	}
-	c.chown = has(unix.CAP_CHOWN)
-	c.override = has(unix.CAP_DAC_OVERRIDE)
-	c.fsids = c.uid == 0 && c.chown && c.override &&
-		has(unix.CAP_FOWNER) && has(unix.CAP_FSETID) && has(unix.CAP_SETUID) && has(unix.CAP_SETGID)
+	c.owners = has(unix.CAP_CHOWN) && has(unix.CAP_DAC_OVERRIDE) && has(unix.CAP_FOWNER) && has(unix.CAP_FSETID)
+	c.fsids = c.uid == 0 && c.owners && has(unix.CAP_SETUID) && has(unix.CAP_SETGID)
+	c.uids, c.gids = readRanges("/proc/self/uid_map"), readRanges("/proc/self/gid_map")
 	return c
 }
+
+// can tells whether a file may belong to uid and gid, as far as ids go.
+func (c *caller) can(uid, gid uint32) bool { return c.uids.has(uid) && c.gids.has(gid) }
 
 // umask reads the process's mask without the race that setting it would be.
 // Where /proc does not tell, every bit counts as masked: that costs a chmod a
@@ -66,7 +71,7 @@ type identity struct {
 	uid, gid uint32
 	locked   bool
 	fresh    bool // taken since anything was created
-	broken   bool // the kernel does not do what it is asked, such as in a user namespace
+	broken   bool // the kernel does not do what it is asked
 }
 
 func newIdentity(c *caller) identity {
@@ -76,7 +81,7 @@ func newIdentity(c *caller) identity {
 // take sees to it that this thread's new files belong to uid and gid, if it can.
 // What it could not do shows in id.uid and id.gid.
 func (id *identity) take(uid, gid uint32) {
-	if uid == noID || gid == noID {
+	if !id.caller.can(uid, gid) {
 		uid, gid = id.caller.uid, id.caller.gid
 	}
 	if uid == id.uid && gid == id.gid || id.broken {

@@ -29,7 +29,6 @@ type merger struct {
 	root    *beneath.Dir // the result
 	trash   int          // a directory for what is replaced
 	trashed int
-	modes   map[uint64]uint32 // see stage.modes
 	// quiet stands in for shared where something is done that was done, and its
 	// losses counted, in the layer's tree.
 	quiet *shared
@@ -49,9 +48,6 @@ func (m *merger) add(s *stage) error {
 	}
 	if err := m.align(s); err != nil {
 		return err
-	}
-	for inode, mode := range s.modes {
-		m.modes[inode] = mode
 	}
 	from, err := s.openDir(s.tree.root)
 	if err != nil {
@@ -144,14 +140,7 @@ func (m *merger) dress(s *stage, d *dir, to int, was *unix.Stat_t) error {
 	if err := removeXattrs(to); err != nil {
 		return err
 	}
-	a := d.attrs
-	if a.mode&0o700 != 0o700 && !m.caller.override {
-		m.modes[was.Ino] = a.mode
-		a.mode |= 0o700
-	} else {
-		delete(m.modes, was.Ino)
-	}
-	op, err := settle(m.quiet, to, was.Uid, was.Gid, ^uint32(0), &a, label{name: d.path()})
+	op, err := settle(m.quiet, to, was.Uid, was.Gid, ^uint32(0), &d.attrs, label{name: d.path()})
 	return entryError(d.path(), op, err)
 }
 
@@ -169,7 +158,7 @@ func removeXattrs(fd int) error {
 	for rest := buf[:n]; len(rest) > 0; {
 		name := unix.ByteSliceToString(rest)
 		rest = rest[len(name)+1:]
-		if changeset.Refused([]byte(name)) != "" {
+		if changeset.Refused([]byte(name)) != "" && name != overrideStat {
 			continue // the host's
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) && !tolerable(err) {
@@ -204,4 +193,9 @@ func (m *merger) openResult(path string) (*os.File, error) {
 		path = "."
 	}
 	return m.root.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+func (m *merger) close() {
+	m.root.Close()
+	unix.Close(m.trash)
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peel/e2e/user"
 	"peel/pkg/layers/changeset"
 )
 
@@ -20,6 +21,24 @@ import (
 // of them, PEEL_SEED for another first one.
 func TestMergeEqualsApplyingOneAfterTheOther(t *testing.T) {
 	needRoot(t)
+	compareStacks(t)
+}
+
+// The same as root of a user namespace, where owners are true and devices are
+// recorded, and as a user, where both are.
+func TestMergeEqualsItForAUserWithSubordinateIDs(t *testing.T) {
+	if user.Again(t, user.Mapped) {
+		compareStacks(t)
+	}
+}
+
+func TestMergeEqualsItForAUser(t *testing.T) {
+	if user.Again(t, user.Plain) {
+		compareStacks(t)
+	}
+}
+
+func compareStacks(t *testing.T) {
 	stacks, seed := number("PEEL_STACKS", 4000), number("PEEL_SEED", 1)
 	if testing.Short() {
 		stacks = 500
@@ -29,6 +48,7 @@ func TestMergeEqualsApplyingOneAfterTheOther(t *testing.T) {
 	for i := range uint64(stacks) {
 		layers := randomStack(rand.New(rand.NewPCG(uint64(seed)+i, 0)))
 		want, clear, wantErr := applyAll(layers)
+		want = linksToRoot(want)
 		dir := filepath.Join(work, fmt.Sprint(i))
 		src, img := imageOfText(layers...)
 		_, err := Image(context.Background(), src, img, dir, Options{Form: Rootfs})
@@ -57,6 +77,28 @@ func TestMergeEqualsApplyingOneAfterTheOther(t *testing.T) {
 		t.Errorf("only %d of %d stacks say anything", compared, stacks)
 	}
 }
+
+// linksToRoot forgets the owners of links that the user cannot give them to, for
+// links have no attributes in which they could be recorded.
+func linksToRoot(tree string) string {
+	if user.Inside() == "" {
+		return tree
+	}
+	lines := strings.Split(tree, "\n")
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "link ") {
+			continue
+		}
+		if e := parseEntry(fields(line)); user.Inside() == user.Plain || e.uid == unmapped {
+			e.uid, e.gid = 0, 0
+			lines[i] = e.String()
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// unmapped is an id that no user of the tests has.
+const unmapped = 1_000_000
 
 func number(env string, otherwise int) int {
 	n := otherwise
@@ -125,8 +167,15 @@ func randomEntry(r *rand.Rand, n int) entry {
 	default:
 		e = entry{kind: "file", name: joinPath(e.name, changeset.OpaqueName), mode: 0o644, mtime: e.mtime}
 	}
+	if user.Inside() != "" && r.IntN(8) == 0 {
+		e.uid = unmapped
+	}
 	if (e.kind == "dir" || e.kind == "file") && r.IntN(4) == 0 && e.xattrs != nil {
-		e.xattrs["trusted."+string(rune('a'+r.IntN(2)))] = fmt.Sprint(n)
+		namespace := "trusted."
+		if user.Inside() != "" {
+			namespace = "user."
+		}
+		e.xattrs[namespace+string(rune('a'+r.IntN(2)))] = fmt.Sprint(n)
 	}
 	return e
 }

@@ -13,19 +13,12 @@ func (u *unpacker) publish() error {
 			return err
 		}
 	}
-	rootMode, err := u.merger.lastModes()
-	if err != nil {
-		return err
-	}
 	if u.o.Sync {
 		if err := unix.Syncfs(u.staging.fd()); err != nil {
 			return err
 		}
 	}
-	if err := u.staging.publish(); err != nil {
-		return err
-	}
-	return rootMode()
+	return u.staging.publish()
 }
 
 // finish lets the caller add to the bundle.

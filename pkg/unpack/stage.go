@@ -34,14 +34,10 @@ type stage struct {
 	mu     sync.Mutex
 	err    error // the first one
 
-	whiteouts []victim
-	hidden    []victim // what entries hid that have been replaced themselves since
-	links     []lowerLink
-	linkedTo  map[string]int // the last of links with that path
-	// modes is what directories get at the very end, by inode: with no privilege,
-	// one cannot work in a directory without w and x.
-	modes map[uint64]uint32
-
+	whiteouts                 []victim
+	hidden                    []victim // what entries hid that have been replaced themselves since
+	links                     []lowerLink
+	linkedTo                  map[string]int // the last of links with that path
 	nameBuf, linkBuf, pathBuf []byte
 	lastPath                  []byte // a parent as spelled, and what it led to
 	lastDir                   *dir
@@ -51,14 +47,12 @@ type stage struct {
 
 // shared is what all stages of an image share.
 type shared struct {
-	caller  *caller
-	limits  Limits
-	losses  *changeset.Losses
-	pool    *pool
-	maxOpen int // descriptors of directories, for each stage
-	// dropSetID: a set-id bit on a file whose owner is lost would lend the caller's
-	// own rights to whoever runs it.
-	dropSetID bool
+	caller    *caller
+	limits    Limits
+	losses    *changeset.Losses
+	pool      *pool
+	maxOpen   int  // descriptors of directories, for each stage
+	dropSetID bool // see Options.DropSetID
 
 	entries, bytes, kept atomic.Int64 // so far, of all layers
 }
@@ -73,11 +67,10 @@ func newStage(j *shared, fd int, blobSize int64) *stage {
 		tree:     newDirs(fd, j.maxOpen),
 		recent:   map[uint64]struct{}{},
 		seed:     maphash.MakeSeed(),
-		modes:    map[uint64]uint32{},
 		blobSize: blobSize,
 	}
 	// What the root is unless an entry tells. Its times will be the first entry's.
-	s.tree.root.attrs = attrs{mode: changeset.ImplicitMode, uid: j.caller.uid, gid: j.caller.gid}
+	s.tree.root.attrs = j.implicitAttrs([2]unix.Timespec{})
 	return s
 }
 
@@ -146,11 +139,8 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 		return s.whiteout(victim{dir: string(parentPath), name: string(base[len(changeset.WhiteoutPrefix):])})
 	}
 
-	a := attrsOf(h)
+	a := s.attrsOf(h)
 	if a.xattrs, err = s.copyXattrs(h); err != nil {
-		return err
-	}
-	if err := s.defuse(h, &a); err != nil {
 		return err
 	}
 	if root := s.tree.root; !root.explicit && root.attrs.times == [2]unix.Timespec{} {
@@ -169,24 +159,10 @@ func (s *stage) entry(h *tar.Header, r *tar.Reader) error {
 		return s.hardLink(parent, base, h)
 	case tar.TypeSymlink:
 		return s.special(job{kind: makeSymlink, attrs: a}, parent, base, h.Linkname)
-	case tar.TypeChar:
-		return s.special(job{kind: makeNode, node: unix.S_IFCHR, dev: unix.Mkdev(uint32(h.Major), uint32(h.Minor)), attrs: a}, parent, base, nil)
-	case tar.TypeBlock:
-		return s.special(job{kind: makeNode, node: unix.S_IFBLK, dev: unix.Mkdev(uint32(h.Major), uint32(h.Minor)), attrs: a}, parent, base, nil)
-	case tar.TypeFifo:
-		return s.special(job{kind: makeNode, node: unix.S_IFIFO, attrs: a}, parent, base, nil)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return s.special(job{kind: makeNode, attrs: a}, parent, base, nil)
 	}
 	return ErrType
-}
-
-// defuse takes set-id bits away that must not be restored.
-func (s *stage) defuse(h *tar.Header, a *attrs) error {
-	const setID = unix.S_ISUID | unix.S_ISGID
-	if !s.dropSetID || a.mode&setID == 0 || h.Type == tar.TypeDir || a.uid == s.caller.uid && a.gid == s.caller.gid {
-		return nil
-	}
-	a.mode &^= setID
-	return s.losses.Lose(changeset.LostSetID, string(h.Name), "chmod", unix.EPERM)
 }
 
 // admit counts an entry against the limits.
@@ -222,7 +198,7 @@ func (s *stage) rootEntry(h *tar.Header) error {
 	if h.Type != tar.TypeDir {
 		return ErrRoot
 	}
-	a := attrsOf(h)
+	a := s.attrsOf(h)
 	var err error
 	a.xattrs, err = s.copyXattrs(h)
 	s.tree.root.explicit, s.tree.root.attrs = true, a

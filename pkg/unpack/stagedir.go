@@ -16,7 +16,7 @@ func (s *stage) directory(parent *dir, base []byte, a attrs) error {
 			return err
 		}
 		var err error
-		if d, err = s.mkdir(parent, base, a.mode, true); err != nil {
+		if d, err = s.mkdir(parent, base, a.real, true); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *stage) walk(path []byte, of *attrs) (d *dir, resolved string, err error
 		if at, err = s.mkdir(at, comp, changeset.ImplicitMode, false); err != nil {
 			return nil, "", err
 		}
-		at.attrs = attrs{mode: changeset.ImplicitMode, uid: s.caller.uid, gid: s.caller.gid, times: of.times}
+		at.attrs = s.implicitAttrs(of.times)
 		for up := at.parent; up != nil && !up.implicitBelow; up = up.parent {
 			up.implicitBelow = true
 		}
@@ -170,8 +170,9 @@ func (s *stage) finishDirs() error {
 }
 
 func (s *stage) finishDir(d *dir) error {
-	u, g := d.attrs.chownWanted(s.caller.uid, s.caller.gid)
-	if d.parent != nil && d.attrs.mode == d.made && len(d.attrs.xattrs) == 0 && u == noID && g == noID && d.attrs.uid != noID && d.attrs.gid != noID {
+	a := &d.attrs
+	u, g := a.chownWanted(s.caller.uid, s.caller.gid)
+	if d.parent != nil && s.caller.owners && a.real == d.made && a.real == a.mode && len(a.xattrs) == 0 && u == noID && g == noID && a.numbered() {
 		return s.stamp(d)
 	}
 	fd, err := s.openDir(d)
@@ -183,17 +184,8 @@ func (s *stage) finishDir(d *dir) error {
 }
 
 // settleDir gives a directory of the caller's its final attributes.
-func (s *stage) settleDir(fd int, a *attrs, name string) error {
-	now := *a
-	if now.mode&0o700 != 0o700 && !s.caller.override {
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return &EntryError{Name: name, Op: "stat", Err: err}
-		}
-		s.modes[st.Ino] = now.mode
-		now.mode |= 0o700
-	}
-	op, err := settle(s.shared, fd, s.caller.uid, s.caller.gid, ^uint32(0), &now, label{name: name})
+func (s *shared) settleDir(fd int, a *attrs, name string) error {
+	op, err := settle(s, fd, s.caller.uid, s.caller.gid, ^uint32(0), a, label{name: name})
 	return entryError(name, op, err)
 }
 

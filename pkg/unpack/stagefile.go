@@ -51,7 +51,7 @@ func (s *stage) largeFile(parent *dir, base []byte, a attrs, h *tar.Header, r *t
 		return err
 	}
 	s.pathBuf = nul(s.pathBuf, string(base))
-	fd, err := createAnew(dirfd, s.pathBuf, a.mode&0o777|0o200)
+	fd, err := createAnew(dirfd, s.pathBuf, a.real&0o777)
 	if err != nil {
 		return &EntryError{Name: string(h.Name), Op: "create", Err: err}
 	}

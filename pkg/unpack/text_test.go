@@ -290,6 +290,7 @@ func list(t testing.TB, root string) string {
 			e.kind = map[uint32]string{unix.S_IFCHR: "char", unix.S_IFBLK: "block"}[st.Mode&unix.S_IFMT]
 			e.arg = fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
 		}
+		standsFor(&e)
 		if first, seen := firstName[st.Ino]; seen && e.kind != "dir" {
 			e = entry{kind: "hard", name: name, arg: first}
 		} else {
@@ -304,6 +305,28 @@ func list(t testing.TB, root string) string {
 		t.Fatal(err)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// standsFor reads what a user's file says it is, and takes the user for root.
+func standsFor(e *entry) {
+	if e.uid == os.Geteuid() && e.gid == os.Getegid() {
+		e.uid, e.gid = 0, 0
+	}
+	value, ok := e.xattrs[overrideStat]
+	if !ok {
+		return
+	}
+	delete(e.xattrs, overrideStat)
+	var typ string
+	_, err := fmt.Sscanf(value, "%d:%d:%o:%s", &e.uid, &e.gid, &e.mode, &typ)
+	must(err)
+	typ, device, _ := strings.Cut(typ, "-")
+	switch typ {
+	case "char", "block":
+		e.kind, e.arg = typ, strings.Replace(device, "-", ":", 1)
+	case "pipe":
+		e.kind = "fifo"
+	}
 }
 
 func xattrsOf(path string) map[string]string {

@@ -56,6 +56,10 @@ type Options struct {
 	// Strict makes an error of what is otherwise a warning: owners, devices and
 	// extended attributes that the caller or the file system cannot have.
 	Strict bool
+	// DropSetID leaves set-id bits out of the files of a Rootfs: where the image's
+	// root is some user, they would lend his rights to whoever gets there. It is
+	// implied where the caller owns all files. Nobody else gets into a Bundle.
+	DropSetID bool
 	// Sync has all written to disk before DIR appears (syncfs(2), once). Without
 	// it, a power failure soon after may leave DIR with empty files.
 	Sync bool
@@ -100,11 +104,10 @@ func Image(ctx context.Context, src Blobs, img *store.Image, dir string, o Optio
 
 	me := whoAmI()
 	j := &shared{
-		caller: &me,
-		limits: o.Limits.WithDefaults(),
-		losses: &changeset.Losses{Strict: o.Strict},
-		// In a bundle, which is 0700, nobody can reach them.
-		dropSetID: o.Form == Rootfs && !me.chown,
+		caller:    &me,
+		limits:    o.Limits.WithDefaults(),
+		losses:    &changeset.Losses{Strict: o.Strict},
+		dropSetID: o.Form == Rootfs && (o.DropSetID || !me.owners),
 	}
 	u := &unpacker{shared: j, staging: st, src: src, img: img, o: o}
 	if err := u.run(ctx); err != nil {
@@ -209,20 +212,26 @@ func (u *unpacker) makeRoot() error {
 	if err != nil {
 		return err
 	}
-	if len(u.img.Manifest.Layers) == 0 { // else the bottom layer does it
-		err := errors.Join(unix.Chmod(procPath(root), changeset.ImplicitMode), unix.UtimesNano(procPath(root), make([]unix.Timespec, 2)))
-		if err != nil {
-			return err
-		}
-	}
 	u.merger = merger{
 		caller: u.caller,
 		root:   beneath.New(os.NewFile(uintptr(root), where)),
-		modes:  map[uint64]uint32{},
 		quiet:  &shared{caller: u.caller, losses: &changeset.Losses{}},
 	}
 	if u.merger.trash, err = u.staging.mkdir("trash"); err != nil {
 		u.merger.root.Close()
+		return err
+	}
+	if len(u.img.Manifest.Layers) > 0 {
+		return nil // the bottom layer has more to say about the root
+	}
+	top, err := u.merger.openResult("")
+	if err == nil {
+		a := u.implicitAttrs([2]unix.Timespec{})
+		err = u.settleDir(int(top.Fd()), &a, "")
+		top.Close()
+	}
+	if err != nil {
+		u.merger.close()
 	}
 	return err
 }
@@ -273,9 +282,6 @@ func (u *unpacker) treeOf(i int) (int, error) {
 func (u *unpacker) merge(i int, s *stage) error {
 	if i > 0 {
 		return u.merger.add(s)
-	}
-	for inode, mode := range s.modes {
-		u.merger.modes[inode] = mode
 	}
 	for _, l := range s.links {
 		return entryError(l.name, "link", ErrNoTarget)

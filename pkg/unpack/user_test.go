@@ -3,147 +3,158 @@ package unpack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"peel/e2e/user"
 )
 
-// asUser runs the calling test again in a process of uid and gid 65534 without
-// any capability, and reports what it says. It returns true in that process.
-func asUser(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return true // this is it, or as good
-	}
-	exe := filepath.Join(workDir(t), "test") // where the user can reach it
-	must(os.Chmod(filepath.Dir(exe), 0o755))
-	must(copyFile(os.Args[0], exe))
-	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("as a user: %v\n%s", err, out)
-	}
-	return false
+// userLayers have what a user without privilege cannot restore, and what would keep
+// him out of his own files.
+var userLayers = []string{
+	"dir . mode=0555; dir etc own=3:4 mode=0555; file etc/shadow s mode=0000 own=0:42; file etc/ro r mode=0444; char null 1:3 mode=0666; block sda 8:16; fifo p mode=0000;" +
+		"dir usr; dir usr/bin mode=0500; file usr/bin/su x mode=04755; link bin usr/bin; link l x own=5:5; file gone 1; dir gone2 mode=0000; file gone2/x 1; dir o mode=0000; file o/x 1;" +
+		"file far 1 own=1000000:7; dir away own=7:1000000 mode=0700",
+	"file etc/new n; file bin/tool t; hard hosts etc/shadow; file .wh.gone; file .wh.gone2; dir o mode=0111; file o/.wh..wh..opq; file o/y 2;" +
+		"file trusted x x:trusted.x=y; dir etc mode=0000 own=1:2; file big \"\" own=9:9",
 }
 
-func copyFile(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
-}
+// userTree is what they come to, for those who can see what files stand for.
+const userTree = "dir . mode=0555; dir away own=7:1000000 mode=0700; file big \"\" own=9:9; dir etc mode=0000 own=1:2; file etc/shadow s mode=0000 own=0:42; file etc/ro r mode=0444;" +
+	"char null 1:3 mode=0666; block sda 8:16; fifo p mode=0000;" +
+	"dir usr; dir usr/bin mode=0500; file usr/bin/su x mode=04755; link bin usr/bin; link l x%s; file etc/new n; file usr/bin/tool t; hard hosts etc/shadow;" +
+	"dir o mode=0111; file o/y 2; file trusted x; file far 1 own=1000000:7"
 
-// TestAUserWithoutPrivilege gets all but owners, devices and privileged
-// attributes, and one warning for each kind.
+// TestAUserWithoutPrivilege gets all but the owners of links and privileged
+// attributes, and one warning for each kind of thing that is not as in the image.
 func TestAUserWithoutPrivilege(t *testing.T) {
-	if !asUser(t) {
+	if !user.Again(t, user.Plain) {
 		return
 	}
-	work := workDir(t)
-	layers := []string{
-		"dir . mode=0555; dir etc own=3:4 mode=0555; file etc/shadow s mode=0000 own=0:42; file etc/ro r mode=0444; char null 1:3 mode=0666; fifo p;" +
-			"dir usr; dir usr/bin mode=0500; file usr/bin/su x mode=04755; link bin usr/bin; file gone 1; dir gone2 mode=0000; file gone2/x 1; dir o mode=0000; file o/x 1",
-		"file etc/new n; file bin/tool t; hard hosts etc/shadow; file .wh.gone; file .wh.gone2; dir o mode=0111; file o/.wh..wh..opq; file o/y 2;" +
-			"file cap x x:security.capability=zzz; dir etc mode=0000",
+	const (
+		owners  = "6 owners recorded and not set, such as of entry "
+		links   = "1 owners not restored, such as of entry l: chown: operation not permitted"
+		devices = "3 devices and FIFOs recorded and made as empty files, such as of entry "
+		xattr   = "1 extended attributes not restored, such as of entry trusted: set trusted.x: "
+		setID   = "1 set-id bits recorded and not set, such as of entry usr/bin/su: chmod: "
+	)
+	root := unpackAsUser(t, Bundle, "", links, owners, devices, xattr)
+	// He can do with each what he likes, and it is his.
+	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		must(unix.Lstat(path, &st))
+		need := map[uint32]uint32{unix.S_IFREG: 0o600, unix.S_IFDIR: 0o700, unix.S_IFLNK: 0}
+		if bits, ok := need[st.Mode&unix.S_IFMT]; !ok || st.Mode&bits != bits || st.Uid != user.ID || st.Gid != user.ID {
+			t.Errorf("%s: mode %o, owner %d:%d", path, st.Mode, st.Uid, st.Gid)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
-	me := func(text string) string {
-		var all []string
-		for _, e := range parse(text) {
-			if e.kind != "hard" {
-				e.uid, e.gid = os.Geteuid(), os.Getegid()
-			}
-			all = append(all, e.String())
-		}
-		slices.SortStableFunc(all, func(a, b string) int { return strings.Compare(walkOrder(fields(a)[1]), walkOrder(fields(b)[1])) })
-		return strings.Join(all, "\n")
-	}
-	want := "dir . mode=0555; dir etc mode=0000; file etc/shadow s mode=0000; file etc/ro r mode=0444; file null \"\" mode=0666; fifo p;" +
-		"dir usr; dir usr/bin mode=0500; file usr/bin/su x mode=%s; link bin usr/bin; file etc/new n; file usr/bin/tool t; hard hosts etc/shadow; dir o mode=0111; file o/y 2; file cap x"
-	for _, c := range []struct {
-		form     Form
-		suMode   string
-		warnings []string
-	}{
-		{Bundle, "4755", []string{"21 owners not restored", "1 devices made as empty files", "1 extended attributes not restored"}},
-		{Rootfs, "0755", []string{"21 owners not restored", "1 set-id bits of other owners' files left out", "1 devices made as empty files", "1 extended attributes not restored"}},
-	} {
-		var warn warnings
-		dir := filepath.Join(work, fmt.Sprint("d", c.form))
-		src, img := imageOfText(layers...)
-		if _, err := Image(context.Background(), src, img, dir, Options{Form: c.form, Progress: warn.add}); err != nil {
-			t.Fatal(err)
-		}
-		root := dir
-		if c.form == Bundle {
-			root = filepath.Join(dir, "rootfs")
-		}
-		// Its modes keep this user from reading it: look at them, then open up.
-		got := listClosed(t, root)
-		if w := me(fmt.Sprintf(want, c.suMode)); got != w {
-			t.Errorf("got:\n%s\nwant:\n%s", got, w)
-		}
-		if !slices.EqualFunc(warn.texts, c.warnings, strings.HasPrefix) {
-			t.Errorf("warnings: %q, want %q", warn.texts, c.warnings)
-		}
-		// Replacing it works in spite of its modes.
-		if _, err := Image(context.Background(), src, img, dir, Options{Form: c.form, Force: true}); err != nil {
-			t.Error(err)
-		}
-		if names := namesIn(work); slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, stagingPrefix) }) {
-			t.Errorf("left behind: %v", names)
-		}
-	}
+	checkMode(t, filepath.Join(root, "usr/bin/su"), 0o4755)
+	checkMode(t, filepath.Join(root, "etc/ro"), 0o644)
+	root = unpackAsUser(t, Rootfs, "", links, owners, setID, devices, xattr)
+	checkMode(t, filepath.Join(root, "usr/bin/su"), 0o755)
 
-	src, img := imageOfText(layers...)
-	_, err := Image(context.Background(), src, img, filepath.Join(work, "strict"), Options{Strict: true})
+	src, img := imageOfText(userLayers...)
+	_, err = Image(context.Background(), src, img, filepath.Join(workDir(t), "strict"), Options{Strict: true})
 	if e := (*EntryError)(nil); !errors.As(err, &e) || !errors.Is(err, unix.EPERM) {
 		t.Errorf("strict: %v, want EPERM for an entry", err)
 	}
 }
 
-// listClosed is list for a tree that its owner must open up to read. It gives each
-// mode as it was.
-func listClosed(t *testing.T, root string) string {
-	t.Helper()
-	closed := map[string]uint32{}
-	var open func(path string)
-	open = func(path string) {
+// TestAUserWithSubordinateIDs gets owners too, as far as his ids go.
+func TestAUserWithSubordinateIDs(t *testing.T) {
+	if !user.Again(t, user.Mapped) {
+		return
+	}
+	root := unpackAsUser(t, Bundle, " own=5:5",
+		"2 owners recorded and not set, such as of entry ",
+		"2 devices and FIFOs recorded and made as empty files, such as of entry ",
+		"1 extended attributes not restored, such as of entry trusted: ")
+	for name, own := range map[string][2]uint32{"etc": {1, 2}, "etc/shadow": {0, 42}, "big": {9, 9}, "l": {5, 5}, "far": {0, 0}, "away": {0, 0}} {
 		var st unix.Stat_t
-		must(unix.Lstat(path, &st))
-		kind := st.Mode & unix.S_IFMT
-		rel, err := filepath.Rel(root, path)
-		must(err)
-		if kind == unix.S_IFDIR || kind == unix.S_IFREG {
-			closed[rel] = st.Mode & 0o7777
-			must(unix.Chmod(path, 0o700))
-		}
-		if kind == unix.S_IFDIR {
-			for _, n := range namesIn(path) {
-				open(filepath.Join(path, n))
-			}
+		must(unix.Lstat(filepath.Join(root, name), &st))
+		if [2]uint32{st.Uid, st.Gid} != own {
+			t.Errorf("%s belongs to %d:%d", name, st.Uid, st.Gid)
 		}
 	}
-	open(root)
-	var all []string
-	for _, e := range parse(list(t, root)) {
-		if mode, ok := closed[e.name]; ok && e.kind != "hard" {
-			e.mode = mode
+	if x := xattrsOf(filepath.Join(root, "etc/ro")); len(x) > 0 {
+		t.Errorf("a file that is as in the image has attributes: %v", x)
+	}
+	checkMode(t, filepath.Join(root, "etc"), 0)
+	checkMode(t, filepath.Join(root, "usr/bin/su"), 0o4755)
+}
+
+// TestSetIDBitsAreLeftOutOnRequest: what a bare root file system could lend to others
+// is recorded.
+func TestSetIDBitsAreLeftOutOnRequest(t *testing.T) {
+	needRoot(t)
+	src, img := imageOfText("file su x mode=04755; file wall x mode=02755 own=0:5; dir d mode=02775; file f x")
+	for form, want := range map[Form]uint32{Rootfs: 0o755, Bundle: 0o4755} {
+		var warn warnings
+		dir := filepath.Join(workDir(t), "d")
+		if _, err := Image(context.Background(), src, img, dir, Options{Form: form, DropSetID: true, Progress: warn.add}); err != nil {
+			t.Fatal(err)
 		}
-		all = append(all, e.String())
+		if form == Bundle {
+			dir = filepath.Join(dir, "rootfs")
+		} else if len(warn.texts) != 1 || !strings.HasPrefix(warn.texts[0], "2 set-id bits recorded") {
+			t.Errorf("warnings: %q", warn.texts)
+		}
+		checkMode(t, filepath.Join(dir, "su"), want)
+		checkMode(t, filepath.Join(dir, "d"), 0o2775)
+		if got, want := list(t, dir), lines("file su x mode=04755; file wall x mode=02755 own=0:5; dir d mode=02775; file f x"); got != want {
+			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		}
 	}
-	if all[0] != "" && !strings.HasPrefix(all[0], "dir .") {
-		t.Fatalf("no root in %v", all)
+}
+
+func checkMode(t *testing.T, path string, want uint32) {
+	t.Helper()
+	var st unix.Stat_t
+	must(unix.Lstat(path, &st))
+	if got := st.Mode & 0o7777; got != want {
+		t.Errorf("%s: mode %04o, want %04o", path, got, want)
 	}
-	return strings.Join(all, "\n")
+}
+
+// unpackAsUser unpacks userLayers, twice, and checks what came out. It returns the
+// root directory. linkOwner is the owner of the link that has another than root.
+func unpackAsUser(t *testing.T, form Form, linkOwner string, want ...string) string {
+	t.Helper()
+	var warn warnings
+	work := workDir(t)
+	dir := filepath.Join(work, "d")
+	src, img := imageOfText(userLayers...)
+	if _, err := Image(context.Background(), src, img, dir, Options{Form: form, Progress: warn.add}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(warn.texts, want, strings.HasPrefix) {
+		t.Errorf("warnings: %q, want %q", warn.texts, want)
+	}
+	root := dir
+	if form == Bundle {
+		root = filepath.Join(dir, "rootfs")
+	}
+	if got, want := list(t, root), lines(strings.Replace(userTree, "%s", linkOwner, 1)); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	// Replacing it works in spite of its modes.
+	if _, err := Image(context.Background(), src, img, dir, Options{Form: form, Force: true}); err != nil {
+		t.Error(err)
+	}
+	if names := namesIn(work); len(names) != 1 {
+		t.Errorf("left behind: %v", names)
+	}
+	return root
 }

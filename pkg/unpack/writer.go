@@ -68,7 +68,7 @@ const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
 
 func (w *writer) file(b *batch, j *job) (op string, err error) {
 	w.me.take(j.attrs.uid, j.attrs.gid)
-	made := w.createMode(&j.attrs)
+	made := j.attrs.real & 0o777 // set-id bits wait: writing takes them away
 	name := b.text(j.name)
 	fd, err := createAnew(j.dirfd, name, made)
 	if err != nil {
@@ -92,16 +92,6 @@ func (w *writer) file(b *batch, j *job) (op string, err error) {
 		op, err = "close", closeErr
 	}
 	return op, err
-}
-
-// createMode is the mode to open a new file with. Set-id bits wait until the
-// bytes are written, which takes them away; and who has no privilege must be
-// able to write in order to set user attributes.
-func (w *writer) createMode(a *attrs) uint32 {
-	if len(a.xattrs) > 0 {
-		return a.mode&0o777 | 0o200
-	}
-	return a.mode & 0o777
 }
 
 // createAnew creates a file in a place that an earlier entry of the same layer
@@ -130,15 +120,13 @@ func again(dirfd int, name []byte, make func() error) error {
 	return make()
 }
 
-// settle gives a new file the attributes that it does not have yet. made and the
-// ids are what it was created with. The order is law: chown(2) clears set-id bits
-// and security.capability, chmod(2) may not come before a user attribute on a
-// read-only file, and times come last.
+// settle gives a new file or directory the attributes that it does not have yet.
+// made and the ids are what it was created with. The order is law: chown(2) clears
+// set-id bits and security.capability, and times come last.
 func settle(s *shared, fd int, uid, gid, made uint32, a *attrs, called label) (op string, err error) {
-	if u, g := a.chownWanted(uid, gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
-		if err := s.chown(a, u, g, called, func(u, g uint32) error { return unix.Fchown(fd, int(int32(u)), int(int32(g))) }); err != nil {
-			return "", err
-		}
+	lost, err := s.chown(a, uid, gid, called, func(u, g uint32) error { return unix.Fchown(fd, int(int32(u)), int(int32(g))) })
+	if err != nil {
+		return "", err
 	}
 	for _, x := range a.xattrs {
 		err := unix.Fsetxattr(fd, x.name, x.value, 0)
@@ -146,9 +134,20 @@ func settle(s *shared, fd int, uid, gid, made uint32, a *attrs, called label) (o
 			return "", err
 		}
 	}
-	if a.mode != made || len(a.xattrs) > 0 {
-		if err := unix.Fchmod(fd, a.mode); err != nil {
+	if a.real != made || len(a.xattrs) > 0 {
+		if err := unix.Fchmod(fd, a.real); err != nil {
 			return "chmod", err
+		}
+	}
+	if lost != nil && !a.numbered() { // no record has room for such a number
+		if err := s.losses.Lose(changeset.LostOwner, called.String(), "chown", lost); err != nil {
+			return "", err
+		}
+		lost = nil
+	}
+	if lost != nil || !s.caller.owners || a.stands() {
+		if err := s.record(fd, a, lost, called); err != nil {
+			return "", err
 		}
 	}
 	if err := futimens(fd, &a.times); err != nil {
@@ -157,23 +156,24 @@ func settle(s *shared, fd int, uid, gid, made uint32, a *attrs, called label) (o
 	return "", nil
 }
 
-// chown does change where it can do any good. uid and gid are noID where nothing
-// is to be changed.
-func (s *shared) chown(a *attrs, uid, gid uint32, called label, change func(uid, gid uint32) error) error {
-	var err error = unix.EINVAL // an id out of range, which the kernel is not asked about
-	if a.uid != noID && a.gid != noID {
-		err = unix.EPERM
-		if s.caller.chown {
-			err = change(uid, gid)
-		}
+// chown sees to the owner of something that belongs to uid and gid, by change
+// where that can do any good. lost is why the owner is another one now.
+func (s *shared) chown(a *attrs, uid, gid uint32, called label, change func(uid, gid uint32) error) (lost, err error) {
+	u, g := a.chownWanted(uid, gid)
+	switch {
+	case !s.caller.owners && a.uid == 0 && a.gid == 0:
+		return nil, nil // for whom the caller stands
+	case !s.caller.owners:
+		return unix.EPERM, nil
+	case u == noID && g == noID && a.numbered():
+		return nil, nil
+	case !s.caller.can(a.uid, a.gid):
+		return unix.EINVAL, nil // what the kernel would say
 	}
-	if err == nil {
-		return nil
+	if err = change(u, g); err == nil || tolerable(err) {
+		return err, nil
 	}
-	if !tolerable(err) {
-		return &EntryError{Name: called.String(), Op: "chown", Err: err}
-	}
-	return s.losses.Lose(changeset.LostOwner, called.String(), "chown", err)
+	return nil, &EntryError{Name: called.String(), Op: "chown", Err: err}
 }
 
 func (s *shared) xattrOutcome(attr string, called label, err error) error {
@@ -199,18 +199,18 @@ func (w *writer) symlink(b *batch, j *job) (op string, err error) {
 func (w *writer) node(b *batch, j *job) (op string, err error) {
 	w.me.take(j.attrs.uid, j.attrs.gid)
 	name := b.text(j.name)
-	err = again(j.dirfd, name, func() error { return mknodat(j.dirfd, name, j.node|j.attrs.mode&0o777, j.dev) })
-	if err == unix.EPERM && j.node != unix.S_IFIFO {
-		// Only the real root may make devices. Its name and attributes are kept.
-		if err := b.stage.losses.Lose(changeset.LostDevice, b.entryName(j), "mknod", err); err != nil {
-			return "", err
-		}
-		return w.file(b, j)
+	a := &j.attrs
+	if !w.caller.owners || a.numbered() && !w.caller.can(a.uid, a.gid) {
+		return w.file(b, j) // nothing else has attributes to record its owner in
+	}
+	err = again(j.dirfd, name, func() error { return mknodat(j.dirfd, name, a.typ|a.real&0o777, a.dev) })
+	if err == unix.EPERM && a.typ != unix.S_IFIFO {
+		return w.file(b, j) // only root of the machine may make devices
 	}
 	if err != nil {
 		return "mknod", err
 	}
-	return w.settleAt(b, j, j.attrs.mode&(0o7000|w.caller.umask) != 0)
+	return w.settleAt(b, j, a.real&(0o7000|w.caller.umask) != 0)
 }
 
 // settleAt is settle for what must not be opened: links, devices and FIFOs. They
@@ -226,10 +226,12 @@ func (w *writer) settleAt(b *batch, j *job, chmod bool) (op string, err error) {
 		}
 		uid, gid = w.me.confirm(st.Uid, st.Gid)
 	}
-	if u, g := a.chownWanted(uid, gid); u != noID || g != noID || a.uid == noID || a.gid == noID {
-		if err := s.chown(a, u, g, called, func(u, g uint32) error { return lchownat(j.dirfd, name, u, g) }); err != nil {
-			return "", err
-		}
+	lost, err := s.chown(a, uid, gid, called, func(u, g uint32) error { return lchownat(j.dirfd, name, u, g) })
+	if err == nil && lost != nil { // and cannot be recorded: see xattr(7), "Extended user attributes"
+		err = s.losses.Lose(changeset.LostOwner, called.String(), "chown", lost)
+	}
+	if err != nil {
+		return "", err
 	}
 	if chmod || len(a.xattrs) > 0 {
 		if op, err := settleByHandle(s, j.dirfd, name, chmod, a, called); err != nil {
@@ -258,7 +260,7 @@ func settleByHandle(s *shared, dirfd int, name []byte, chmod bool, a *attrs, cal
 		}
 	}
 	if chmod {
-		if err := unix.Chmod(procPath(fd), a.mode); err != nil {
+		if err := unix.Chmod(procPath(fd), a.real); err != nil {
 			return "chmod", err
 		}
 	}

@@ -7,13 +7,17 @@ import (
 	"peel/pkg/progress"
 )
 
-// Loss is a kind of thing that could not be restored.
+// Loss is a kind of thing that could not be restored as it is. What is recorded is
+// kept in an attribute of the file.
 type Loss int
 
 const (
 	LostOwner Loss = iota
 	LostSetID
 	LostDevice
+	RecordedOwner
+	RecordedSetID
+	RecordedDevice
 	LostXattr
 	LostOverlay
 	kindsOfLoss
@@ -21,11 +25,14 @@ const (
 
 // text says what a loss is, after a number.
 var text = [kindsOfLoss]string{
-	LostOwner:   "owners not restored",
-	LostSetID:   "set-id bits of other owners' files left out",
-	LostDevice:  "devices made as empty files",
-	LostXattr:   "extended attributes not restored",
-	LostOverlay: "extended attributes left out",
+	LostOwner:      "owners not restored",
+	LostSetID:      "set-id bits left out",
+	LostDevice:     "devices and FIFOs made as empty files",
+	RecordedOwner:  "owners recorded and not set",
+	RecordedSetID:  "set-id bits recorded and not set",
+	RecordedDevice: "devices and FIFOs recorded and made as empty files",
+	LostXattr:      "extended attributes not restored",
+	LostOverlay:    "extended attributes left out",
 }
 
 // Losses counts what could not be restored, so that a thousand files make one
