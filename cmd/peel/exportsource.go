@@ -72,7 +72,7 @@ func (a *app) exportSource(name string, bare bool) (*exportSource, error) {
 	var noBundle notBundleError
 	switch {
 	case err == nil && bare:
-		return &exportSource{root: root, write: treeOf(root)}, nil
+		return treeSource(root)
 	case err == nil:
 		return bundleSource(name, root)
 	case bare, strings.HasPrefix(name, "."), strings.HasPrefix(name, "/"), !errors.Is(err, os.ErrNotExist) && !errors.As(err, &noBundle):
@@ -92,13 +92,27 @@ func (a *app) exportSource(name string, bare bool) (*exportSource, error) {
 	return nil, unknownSourceError(name)
 }
 
-func treeOf(root *os.File) func(context.Context, io.Writer, export.Options) error {
-	return func(ctx context.Context, w io.Writer, o export.Options) error { return export.Tree(ctx, root, w, o) }
+// treeSource takes over root. A tree of a user's own making is seen as by a container
+// of his: its root is he.
+func treeSource(root *os.File) (*exportSource, error) {
+	info, err := root.Stat()
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	tree := export.Tree
+	if uid := os.Geteuid(); uid != 0 && int(info.Sys().(*syscall.Stat_t).Uid) == uid {
+		tree = run.ExportOwn
+	}
+	return &exportSource{root: root, write: func(ctx context.Context, w io.Writer, o export.Options) error { return tree(ctx, root, w, o) }}, nil
 }
 
 // bundleSource takes over root.
 func bundleSource(dir string, root *os.File) (*exportSource, error) {
-	s := &exportSource{root: root, write: treeOf(root)}
+	s, err := treeSource(root)
+	if err != nil {
+		return nil, err
+	}
 	s.spec = func() (*specs.Spec, error) {
 		f, err := os.Open(filepath.Join(dir, "config.json"))
 		if err != nil {
@@ -110,15 +124,6 @@ func bundleSource(dir string, root *os.File) (*exportSource, error) {
 			return nil, fmt.Errorf("bundle %s: config.json: %w", dir, err)
 		}
 		return spec, nil
-	}
-	info, err := root.Stat()
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	if uid := os.Geteuid(); uid != 0 && int(info.Sys().(*syscall.Stat_t).Uid) == uid {
-		// Of his own making: its root is he.
-		s.write = func(ctx context.Context, w io.Writer, o export.Options) error { return run.ExportOwn(ctx, root, w, o) }
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"peel/internal/users"
 	"peel/pkg/host"
 	"peel/pkg/image"
+	"peel/pkg/layers/tar"
 	"peel/pkg/layout"
 	"peel/pkg/registry"
 	"peel/pkg/store"
@@ -90,6 +91,7 @@ func localHint(err error) string {
 		noBundle    notBundleError
 		noSource    unknownSourceError
 		lostLayers  lostLayersError
+		noIDs       noSubordinateError
 		unknown     unknownImageError
 		used        *usedImageError
 		unsupported *image.UnsupportedError
@@ -110,6 +112,8 @@ func localHint(err error) string {
 		return "choose another name, or --force to replace this one"
 	case errors.Is(err, store.ErrInUse), errors.Is(err, image.ErrInUse):
 		return "wait for the other peel to end, then run the command again"
+	case errors.As(err, &noIDs):
+		return "root can give some with 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER', with package uidmap installed"
 	case errors.As(err, &noBundle):
 		return "if it is a root file system itself, say so with --rootfs"
 	case errors.As(err, &noSource):
@@ -153,6 +157,7 @@ func imageHint(err error) string {
 		length    *registry.LengthError
 		invalid   *store.InvalidError
 		limit     *unpack.LimitError
+		tarLimit  *tar.LimitError
 		syntax    *users.SyntaxError
 		unknown   *users.UnknownError
 		file      *users.FileError
@@ -160,8 +165,8 @@ func imageHint(err error) string {
 		pull      pullError
 	)
 	switch {
-	case errors.As(err, &limit):
-		return "the image is larger than any sound one; do not trust it"
+	case errors.As(err, &limit), errors.As(err, &tarLimit):
+		return "the image is larger than any sound one; if you trust it all the same, raise the bound with --limit"
 	case errors.As(err, &syntax), errors.As(err, &unknown), errors.As(err, &file):
 		return "a user is a name of the image's /etc/passwd or an id, and a group after a colon; 'peel unpack --rootfs' needs none"
 	case errors.As(err, &mediaType), errors.As(err, &length), errors.As(err, &invalid), errors.As(err, &platform),

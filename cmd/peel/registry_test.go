@@ -178,6 +178,48 @@ func layer(mediaType string, entries ...string) typed {
 	return typed{mediaType, b.Bytes()}
 }
 
+// tarOf makes a tar of empty entries, files unless they say otherwise.
+func tarOf(headers ...*tar.Header) typed {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range headers {
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 {
+			h.Mode = 0o644
+		}
+		h.ModTime = time.Unix(1_000_000_000, 5)
+		h.Format = tar.FormatPAX
+		w.WriteHeader(h)
+	}
+	w.Close()
+	return typed{tarLayer, b.Bytes()}
+}
+
+// ownedLayers have all that a user cannot have himself, other than the owner of a
+// link.
+func ownedLayers() []typed {
+	return []typed{
+		tarOf(
+			&tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755},
+			&tar.Header{Name: "etc/shadow", Mode: 0o640, Gid: 42},
+			&tar.Header{Name: "etc/secret", Mode: 0o400, Uid: 7, Gid: 8},
+			&tar.Header{Name: "bin/su", Mode: 0o4755},
+			&tar.Header{Name: "bin/sudo", Typeflag: tar.TypeLink, Linkname: "bin/su"},
+			&tar.Header{Name: "bin/sh", Typeflag: tar.TypeSymlink, Linkname: "dash", Mode: 0o777},
+			&tar.Header{Name: "dev/null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666},
+			&tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8, Devminor: 300, Mode: 0o660, Gid: 6},
+			&tar.Header{Name: "run/fifo", Typeflag: tar.TypeFifo, Mode: 0o600, Uid: 3},
+			&tar.Header{Name: "var/mail/", Typeflag: tar.TypeDir, Mode: 0o2775, Gid: 8},
+			&tar.Header{Name: "closed/", Typeflag: tar.TypeDir, Mode: 0o500, Uid: 9},
+			&tar.Header{Name: "closed/in", Mode: 0o200, Uid: 9, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}}),
+		tarOf(
+			&tar.Header{Name: "closed/far", Uid: 2_000_000, Gid: 5, Mode: 0o600},
+			&tar.Header{Name: "shadow", Typeflag: tar.TypeLink, Linkname: "etc/shadow"}),
+	}
+}
+
 const (
 	gzipLayer = ocispec.MediaTypeImageLayerGzip
 	zstdLayer = ocispec.MediaTypeImageLayerZstd
@@ -191,6 +233,10 @@ func (r *fakeRegistry) publish() {
 	r.image("web:latest", []typed{base, top}, nil)
 	r.image("web:2", []typed{base, layer(tarLayer, "etc/motd=newest\n")}, nil)
 	r.image("empty:latest", nil, nil)
+	r.image("deep:latest", []typed{layer(tarLayer, "a/b/c/d=1\n")}, nil)
+	r.image("attributes:latest", []typed{tarOf(
+		&tar.Header{Name: "f", PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 200), "SCHILY.xattr.user.b": "b"}})}, nil)
+	r.image("owned:latest", ownedLayers(), nil)
 
 	r.image("lying:latest", []typed{base}, func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[0].MediaType = tarLayer })
 	r.image("wrongdiffid:latest", []typed{layer(gzipLayer, "a=1\n")}, func(_ *ocispec.Manifest, c *ocispec.Image) {

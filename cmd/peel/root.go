@@ -17,6 +17,7 @@ type app struct {
 	stdout, stderr io.Writer
 	root           string
 	progress       string
+	mapped         bool // this is root of a user's own namespace: see rootless.go
 	resumable      bool // what is under way goes on where it stopped, when it is begun again
 }
 

@@ -23,6 +23,7 @@ type runFlags struct {
 	pullFlags
 	streamFlags
 	create     run.CreateOptions
+	limits     limitFlag
 	wishes     bundle.Wishes
 	envFile    []string
 	volumes    []string
@@ -70,6 +71,7 @@ executed, 127 if it is not there.`,
 	}
 	f.register(cmd)
 	flags := cmd.Flags()
+	f.limits.register(flags, false)
 	flags.SetInterspersed(false) // what follows IMAGE is the container's
 	flags.Bool("help", false, "help for run")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's id")

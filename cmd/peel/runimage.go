@@ -52,7 +52,7 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 	if err := image.Supported(); err != nil {
 		return nil, err
 	}
-	img, prepared, err := a.prepare(ctx, req, f.pullFlags)
+	img, prepared, err := a.prepare(ctx, req, f.pullFlags, f.limits.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func findPrepared(root string, i run.Image) (run.Source, error) {
 }
 
 // prepare makes an image ready to be mounted. The Prepared is the caller's to close.
-func (a *app) prepare(ctx context.Context, req imageRequest, f pullFlags) (*store.Image, *image.Prepared, error) {
+func (a *app) prepare(ctx context.Context, req imageRequest, f pullFlags, limits unpack.Limits) (*store.Image, *image.Prepared, error) {
 	cache, err := a.openCache()
 	if err != nil {
 		return nil, nil, err
@@ -111,7 +111,7 @@ func (a *app) prepare(ctx context.Context, req imageRequest, f pullFlags) (*stor
 			return err
 		}
 		if err = cache.Check(); err == nil {
-			ready, err = cache.Prepare(ctx, blobs, img, image.Options{Jobs: f.jobs, Progress: report})
+			ready, err = cache.Prepare(ctx, blobs, img, image.Options{Jobs: f.jobs, Limits: limits, Progress: report})
 		}
 		return err
 	})
@@ -126,7 +126,7 @@ func (a *app) populate(ctx context.Context, dir string, req imageRequest, comman
 	tree := run.Populated{Rootfs: "rootfs"}
 	rootfs := filepath.Join(dir, tree.Rootfs)
 	err := a.unpack(ctx, unpackRequest{
-		imageRequest: req, dir: rootfs, opts: unpack.Options{Form: unpack.Rootfs},
+		imageRequest: req, dir: rootfs, opts: unpack.Options{Form: unpack.Rootfs, Limits: f.limits.Limits},
 		done: func(img *store.Image) error {
 			root, err := os.Open(rootfs)
 			if err != nil {

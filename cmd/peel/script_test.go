@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	run.Dispatch(findPrepared)
-	testscript.Main(m, map[string]func(){"peel": main})
+	testscript.Main(m, map[string]func(){"peel": main, mappedName: main})
 }
 
 // The scripts under testdata/script are peel as a user types it: what appears on

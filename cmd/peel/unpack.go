@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"peel/internal/userns"
 	"peel/pkg/bundle"
 	"peel/pkg/image"
 	"peel/pkg/progress"
@@ -21,7 +21,8 @@ func newUnpackCommand(a *app) *cobra.Command {
 	var f pullFlags
 	var o unpack.Options
 	var rootfs bool
-	var to, when string
+	var to, when, rootless string
+	var limits limitFlag
 	cmd := &cobra.Command{
 		Use:   "unpack [flags] REFERENCE DIR",
 		Short: "Unpack an image into a directory, or into one file",
@@ -31,16 +32,28 @@ file system. An image that is not in the store is pulled, and its layers are
 unpacked while they arrive. DIR appears when everything has been verified.
 
 With --to erofs, DIR is a file instead: a read-only file system that Linux mounts,
-the same for everybody who makes it of the same image.`,
+the same for everybody who makes it of the same image.
+
+Users other than root need no privilege. With subordinate ids (subuid(5)), files
+get owners among these, as a container sees them; without, or by --rootless=record,
+all files are the user's own, and what the image says of them is recorded in the
+attribute user.containers.override_stat. Either way the bundle runs, and 'peel
+export' writes the image's owners.`,
 		Example: `  peel unpack nginx:latest ./nginx
   peel unpack --rootfs debian:12 /srv/debian
   peel unpack --force --pull always nginx:latest ./nginx
   peel unpack --to erofs nginx:latest nginx.erofs`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Limits = limits.Limits
 			req := unpackRequest{imageRequest: imageRequest{name: args[0], when: when}, dir: args[1], opts: o}
 			if err := req.setForm(to, rootfs); err != nil {
 				return err
+			}
+			if !req.erofs { // in which owners are but numbers
+				if done, err := a.unpackMapped(cmd.Context(), rootless); done || err != nil {
+					return err
+				}
 			}
 			return a.unpack(cmd.Context(), req, f)
 		},
@@ -51,6 +64,9 @@ the same for everybody who makes it of the same image.`,
 	flags.StringVar(&to, "to", "", "the `FORM` to make: bundle (the default), rootfs, or erofs, all in one file")
 	flags.BoolVar(&o.Force, "force", false, "replace what is at DIR, in one step, when the new content is complete")
 	flags.BoolVar(&o.Strict, "strict", false, "fail where something of the image cannot be restored")
+	flags.BoolVar(&o.Sync, "sync", false, "have all on disk before DIR appears, so that it survives a power failure")
+	flags.StringVar(&rootless, "rootless", rootlessAuto, "`HOW` the owners of files are kept without root: map, record; auto is map where it can be had")
+	limits.register(flags, true)
 	flags.StringVar(&when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
 	return cmd
 }
@@ -62,6 +78,7 @@ type unpackRequest struct {
 	opts unpack.Options
 	// erofs: dir is to be a file, with an EROFS file system in it.
 	erofs bool
+	ids   *userns.Maps // of the user whose container it is going to be; nil for root
 	// done, unless nil, is called when DIR is complete.
 	done func(*store.Image) error
 }
@@ -95,8 +112,28 @@ func (a *app) unpack(ctx context.Context, req unpackRequest, f pullFlags) error 
 		// of them; peel makes its own files with modes that need no umask.
 		unix.Umask(0)
 		req.opts.Progress, req.opts.Jobs = report, f.jobs
+		// The image's root is this user, whose rights are not for others.
+		req.opts.DropSetID = req.opts.Form == unpack.Rootfs && a.mapped
+		var err error
+		if req.ids, err = a.containerIDs(); err != nil {
+			return err
+		}
 		return unpackInto(ctx, blobs, img, req)
 	})
+}
+
+// containerIDs are the ids of a container that this user is root in: those with
+// which its files are made; nil if he is root of the machine.
+func (a *app) containerIDs() (*userns.Maps, error) {
+	if a.mapped {
+		ids, err := userns.Current()
+		return &ids, err
+	}
+	if os.Geteuid() == 0 {
+		return nil, nil
+	}
+	ids := userns.Single()
+	return &ids, nil
 }
 
 // unpackInto makes DIR, or the file. For a bundle, config.json is written beside the finished
@@ -111,11 +148,9 @@ func unpackInto(ctx context.Context, blobs unpack.Blobs, img *store.Image, req u
 		warn := func(message string) { o.Progress.Send(progress.Event{Kind: progress.Warning, Message: message}) }
 		o.Finish = func(dir, rootfs *os.File) error {
 			bo := bundle.Options{Warn: warn}
-			if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
-				// All files are this user's, who is root in the container.
+			if req.ids != nil {
 				bo.Unprivileged = true
-				bo.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(uid), Size: 1}}
-				bo.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(gid), Size: 1}}
+				bo.UIDMappings, bo.GIDMappings = req.ids.UIDs, req.ids.GIDs
 			}
 			return bundle.Write(dir, rootfs, img.Config, bo)
 		}

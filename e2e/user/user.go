@@ -46,9 +46,10 @@ const stageEnv = "PEEL_TEST_USER"
 // package's.
 func Inside() Kind { return Kind(os.Getenv(stageEnv)) }
 
-// Again runs the calling test once more as such a user, and reports what it says.
-// It returns true in that process. It skips what cannot be had.
-func Again(t *testing.T, kind Kind) bool {
+// Again runs the calling test once more as such a user, with these variables added
+// to a small environment, and reports what it says. It returns true in that process.
+// It skips what cannot be had.
+func Again(t *testing.T, kind Kind, env ...string) bool {
 	t.Helper()
 	switch {
 	case Inside() == kind && (kind == Mapped) == (os.Geteuid() == 0):
@@ -74,6 +75,7 @@ func Again(t *testing.T, kind Kind) bool {
 	cmd := exec.Command(exe, testArgs(t)...)
 	cmd.Dir = dir
 	cmd.Env = []string{stageEnv + "=" + string(kind), "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + filepath.Join(dir, "tmp"), "GORACE=" + os.Getenv("GORACE")}
+	cmd.Env = append(cmd.Env, env...)
 	for _, name := range []string{"PEEL_STACKS", "PEEL_SEED", "PEEL_KILLS"} {
 		if v, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+v)

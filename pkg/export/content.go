@@ -18,7 +18,7 @@ const (
 // regular writes a regular file. It closes handle.
 func (w *walker) regular(h *header, st *unix.Statx_t, handle int) error {
 	h.typ, h.size = typeReg, int64(st.Size)
-	if done, err := w.linked(h, st); done || err != nil {
+	if done, err := w.linked(h, st, handle); done || err != nil {
 		unix.Close(handle)
 		return err
 	}

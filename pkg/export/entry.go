@@ -160,7 +160,7 @@ func (w *walker) special(h *header, st *unix.Statx_t, fd int) error {
 	default:
 		return w.fault("stat", errors.New("a file of no known type"))
 	}
-	if done, err := w.linked(h, st); done || err != nil {
+	if done, err := w.linked(h, st, fd); done || err != nil {
 		return err
 	}
 	if err := w.attributes(h, held(fd)); err != nil {
@@ -171,7 +171,7 @@ func (w *walker) special(h *header, st *unix.Statx_t, fd int) error {
 
 // linked writes a hard link if the file had a name before, and remembers this one
 // if it has others.
-func (w *walker) linked(h *header, st *unix.Statx_t) (done bool, err error) {
+func (w *walker) linked(h *header, st *unix.Statx_t, handle int) (done bool, err error) {
 	if st.Nlink < 2 {
 		return false, nil
 	}
@@ -187,6 +187,13 @@ func (w *walker) linked(h *header, st *unix.Statx_t) (done bool, err error) {
 		return false, w.hold()
 	}
 	link := *h
+	if w.o.Form == OverrideStat {
+		// The second name says the same of the file as the first.
+		if err := w.attributes(&link, held(handle)); err != nil {
+			return false, err
+		}
+		link.xattrs = nil
+	}
 	link.typ, link.link, link.size, link.major, link.minor = typeLink, []byte(known.first), 0, 0, 0
 	if known.left--; known.left == 0 {
 		delete(w.links, key)

@@ -207,6 +207,17 @@ func TestTree(t *testing.T) {
 `,
 		},
 		{
+			claim: "every name of a file says what its override_stat does",
+			o:     Options{Form: OverrideStat},
+			steps: []step{file("a", 0o600, "x"), setxattr("a", overrideStat, "0:42:0640:file"), link("b", "a"),
+				file("c", 0o600, ""), setxattr("c", overrideStat, "0:5:0620:char-5-0"), link("d", "c")},
+			want: `0 0640 0:42 a "x"
+1 0640 0:42 b -> a
+3 0620 0:5 c 5,0
+1 0620 0:5 d -> c
+`,
+		},
+		{
 			claim: "a directory cannot claim to be a device",
 			o:     Options{Form: OverrideStat},
 			steps: []step{mkdir("d", 0o700), setxattr("d", overrideStat, "5:6:0755:block-8-0"), file("d/f", 0o600, "")},
