@@ -25,12 +25,13 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "peel",
 		Short: "Pull, unpack and run OCI images, without a daemon",
-		Long: `peel takes an image from a registry, verifies every byte of it, puts it on disk and runs it.
+		Long: `peel takes an image from a registry, verifies every byte of it, puts it on disk
+and runs it.
 
-  peel pull nginx:latest              fetch and verify into the local store
-  peel unpack nginx:latest ./nginx    ./nginx/rootfs + ./nginx/config.json, for any OCI runtime
-  peel run -d --name web nginx:latest a container, in the background
-  peel export web -o web.tar          its file system as one tar archive`,
+  peel pull nginx:latest                fetch and verify into the local store
+  peel unpack nginx:latest ./nginx      a bundle for any OCI runtime
+  peel run -d --name web nginx:latest   a container, in the background
+  peel export web -o web.tar            its file system as one tar archive`,
 		Version:       version(),
 		Args:          cobra.NoArgs,
 		SilenceErrors: true, // exit.go prints them
@@ -46,6 +47,10 @@ func newRootCommand(a *app) *cobra.Command {
 	flags.StringVar(&a.progress, "progress", "auto", "`MODE` of progress on stderr: auto, tty, plain, json, none")
 	cmd.AddCommand(newPullCommand(a), newUnpackCommand(a), newImagesCommand(a), newExportCommand(a), newExplainCommand(a), newGunzipCommand(a), newRmiCommand(a), newPruneCommand(a), newStoreCommand(a), newDoctorCommand(a))
 	cmd.AddCommand(containerCommands(a)...)
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(newCompletionCommand(a))
+	a.addCompletions(cmd)
+	arrangeHelp(cmd)
 	cmd.Args = asUsage(cmd.Args)
 	for _, verb := range cmd.Commands() {
 		verb.Args = asUsage(verb.Args)
