@@ -1,9 +1,10 @@
 # peel. `make demo` shows what it does, `make test` proves it.
 
 GO         ?= go
+PREFIX     ?= /usr/local
 STATICCHECK = $(GO) tool -modfile=tools/go.mod staticcheck
 
-.PHONY: all build install demo test setup check generated unit e2e bench bench-inflate clean
+.PHONY: all build man install demo test setup check generated unit e2e bench bench-inflate clean
 
 all: build
 
@@ -11,8 +12,19 @@ all: build
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o peel ./cmd/peel
 
-install:
-	CGO_ENABLED=0 $(GO) install -trimpath -ldflags='-s -w' ./cmd/peel
+# The manual, made of what the verbs say of themselves, dated by the last commit.
+man:
+	SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" $(GO) run -tags man ./cmd/peel man
+
+# The binary, its manual, and what completes its words in bash, zsh and fish.
+install: build man
+	install -D -m 755 peel $(DESTDIR)$(PREFIX)/bin/peel
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(foreach d,bash-completion/completions zsh/site-functions fish/vendor_completions.d,$(DESTDIR)$(PREFIX)/share/$(d))
+	./peel completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/peel
+	./peel completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_peel
+	./peel completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peel.fish
 
 demo: build
 	e2e/demo.sh
@@ -28,6 +40,7 @@ check:
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
+	$(GO) vet -tags man ./cmd/peel
 	$(STATICCHECK) ./...
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) build -o /dev/null ./cmd/peel
 
@@ -53,4 +66,4 @@ bench-inflate:
 	$(GO) run ./bench/inflate
 
 clean:
-	rm -f peel
+	rm -rf peel man

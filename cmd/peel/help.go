@@ -32,7 +32,7 @@ var groups = []struct {
 	title string
 	verbs []string
 }{
-	{"Images:", []string{"pull", "unpack", "images", "rmi", "prune"}},
+	{"Images:", []string{"pull", "unpack", "images", "rmi", "prune", "store"}},
 	{"Containers:", []string{
 		"run", "exec", "attach", "start", "stop", "restart", "kill", "wait", "rm", "rename", "cp", "export",
 		"volume",

@@ -1,3 +1,5 @@
+//go:build !man
+
 // Command peel pulls OCI images from registries and unpacks them into
 // directories, without a daemon.
 package main

@@ -20,10 +20,11 @@ import (
 
 func newStoreCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "store",
-		Short: "Look after the store",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "store",
+		Short:   "Look after the store",
+		Example: "  peel store check",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newStoreCheckCommand(a))
 	return cmd
@@ -49,9 +50,7 @@ of it gets a line:
   unknown   peel has not made it
 
 With --repair, what is damaged is removed, and prepared again where its blobs are
-sound. What then is left comes with 'peel pull'.
-
-The exit code is 1 where something is damaged or missing at the end.`,
+sound; 'peel pull' brings the rest. The exit code is 1 where damage is left.`,
 		Example: "  peel store check\n  peel store check --repair",
 		Args:    asUsage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,7 +66,7 @@ The exit code is 1 where something is damaged or missing at the end.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&repair, "repair", false, "remove what is damaged, and make it again")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "only what is damaged or missing")
-	flags.IntVarP(&jobs, "jobs", "j", 0, "files to read at once (default: as many as there are processors)")
+	flags.IntVarP(&jobs, "jobs", "j", 0, "files to read at once (default: one a processor)")
 	return cmd
 }
 
