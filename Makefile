@@ -4,7 +4,7 @@ GO         ?= go
 PREFIX     ?= /usr/local
 STATICCHECK = $(GO) tool -modfile=tools/go.mod staticcheck
 
-.PHONY: all build man install demo test setup check generated unit e2e bench bench-inflate clean
+.PHONY: all build man install demo test setup check generated unit defences e2e bench bench-inflate clean
 
 all: build
 
@@ -31,7 +31,7 @@ demo: build
 
 # Everything: what CI runs. `setup` installs what the tests need from Debian's
 # packages; a test that lacks a tool all the same says so and is skipped.
-test: setup check generated unit e2e
+test: setup check generated unit defences e2e
 
 setup:
 	e2e/setup.sh
@@ -51,6 +51,10 @@ generated:
 
 unit:
 	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v '^peel/e2e')
+
+# Every defence taken out in turn, which the test of its attack has to notice.
+defences:
+	PEEL_DEFENCES=1 $(GO) test -count=1 ./e2e/defences
 
 e2e: build
 	$(GO) test -v -timeout 40m ./e2e/...

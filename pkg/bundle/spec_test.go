@@ -203,7 +203,11 @@ func TestAnnotations(t *testing.T) {
 			},
 		},
 	}
-	got := mustSpec(t, img, Options{Warn: func(s string) { warnings = append(warnings, s) }}).Annotations
+	spec := mustSpec(t, img, Options{Warn: func(s string) { warnings = append(warnings, s) }})
+	if spec.Hooks != nil { // CVE-2026-53488
+		t.Errorf("an image has hooks: %+v", spec.Hooks)
+	}
+	got := spec.Annotations
 	want := map[string]string{
 		"org.opencontainers.image.os": "linux", "org.opencontainers.image.architecture": "arm64", "org.opencontainers.image.variant": "v8",
 		"org.opencontainers.image.os.features": "a,b", "org.opencontainers.image.author": "over", "org.opencontainers.image.stopSignal": "SIGQUIT",

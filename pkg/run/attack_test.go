@@ -2,7 +2,6 @@ package run
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"peel/pkg/bundle"
 )
@@ -30,6 +30,8 @@ func TestLinksInPlaceOfSystemDirectoriesAreRefusedOrStayInside(t *testing.T) {
 		// CVE-2019-19921, CVE-2023-27561, CVE-2025-52881
 		{"/proc is a link", map[string]string{"proc": "-> HOST"}, true},
 		{"/proc is a relative link", map[string]string{"proc": "-> ../../../../../../HOST"}, true},
+		{"/proc is a link inside", map[string]string{"proc": "-> /real", "real/": ""}, true},
+		{"/sys is a link inside", map[string]string{"sys": "-> /real", "real/": ""}, true},
 		{"/sys is a link", map[string]string{"sys": "-> HOST"}, true},
 		{"/sys/fs is a file", map[string]string{"sys": "x"}, true},
 		// CVE-2026-41579, CVE-2026-47766
@@ -114,30 +116,40 @@ func TestWorkingDirectoryCannotBeALeakedDescriptor(t *testing.T) {
 	}
 }
 
-// CVE-2019-5736: the container's program is the runtime itself.
+// CVE-2019-5736: the container's program is the runtime itself, and it opens itself.
+// That it cannot be written to now, as it runs, would be no defence.
 func TestOwnBinaryCannotBeWritten(t *testing.T) {
 	needRoot(t)
 	rt := newRuntime(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := func() [32]byte {
-		b, err := os.ReadFile(self)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sha256.Sum256(b)
-	}
-	before := sum()
 	root := newRootfs(t, map[string]string{"bin/evil": "#!/proc/self/exe\n"})
-	s := probeSpec(t)
-	s.Process.Args = []string{"/bin/evil"}
-	s.Process.Capabilities = bundle.Capabilities(append(bundle.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"), 0)
-	_ = runOnce(t, rt, root, s, CreateOptions{}) // whatever it does
-	if sum() != before {
-		t.Fatal("our own binary was changed")
+	for _, program := range []string{"/proc/self/exe", "/bin/evil"} {
+		s := probeSpec(t)
+		s.Process.Args = []string{program}
+		s.Process.Env = append(s.Process.Env, openSelf+"=1")
+		s.Process.Capabilities = bundle.Capabilities(append(bundle.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"), 0)
+		for _, dir := range []string{"/lib", "/lib64"} { // a test may be linked to libraries
+			if _, err := os.Stat(dir); err == nil {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: dir, Type: "bind", Source: dir, Options: []string{"rbind", "ro"}})
+			}
+		}
+		if r := runOnce(t, rt, root, s, CreateOptions{}); r.stdout != "read-only true <nil>\n" {
+			t.Errorf("%s: %+v: %v", program, r, r.err)
+		}
 	}
+}
+
+// openSelf has this program do what an attacker would do with it.
+const openSelf = "PEEL_TEST_OPEN_SELF"
+
+func openOurselves() {
+	// Whoever has it open by path can open it anew when nothing runs it any more.
+	f, err := os.OpenFile("/proc/self/exe", unix.O_PATH, 0)
+	var fs unix.Statfs_t
+	if err == nil {
+		err = unix.Fstatfs(int(f.Fd()), &fs)
+	}
+	fmt.Println("read-only", fs.Flags&unix.ST_RDONLY != 0, err)
+	os.Exit(0)
 }
 
 // The same attack on a process that joins. Without CAP_SYS_PTRACE a container

@@ -19,6 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(openSelf) != "" {
+		openOurselves()
+	}
 	Dispatch(nil)
 	dir, err := os.MkdirTemp("", "peel-probe-")
 	if err != nil {
