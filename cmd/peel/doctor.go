@@ -75,7 +75,7 @@ func images() host.Finding {
 	if errors.As(image.Supported(), &unsupported) {
 		f.Text = "are unpacked for each container: " + unsupported.Why
 		if os.Geteuid() == 0 {
-			f.Level, f.Fix = host.Warn, "Linux 6.13 or newer, with EROFS, mounts them"
+			f.Level, f.Fix = host.Warn, "Linux 6.13 or newer, with EROFS, mounts them, and since 6.4 where there are loop devices"
 		}
 	}
 	return f

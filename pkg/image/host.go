@@ -21,7 +21,7 @@ func (e *UnsupportedError) Error() string { return "prepared images cannot be mo
 // *UnsupportedError. Where even that has no sense, the answer is there at once; what
 // depends on the cache's file system, only Check knows.
 func Supported() error {
-	if err := kernelCan(); err != nil {
+	if _, err := newHost(); err != nil {
 		return err
 	}
 	fd, err := openErofs()
@@ -35,7 +35,8 @@ func Supported() error {
 // *UnsupportedError. It tries, so the answer is right, and takes its time: the
 // kernel lets nobody go on before a mount is gone everywhere.
 func (c *Cache) Check() error {
-	if err := kernelCan(); err != nil {
+	h, err := newHost()
+	if err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(c.root+"/erofs", checkPrefix)
@@ -46,48 +47,66 @@ func (c *Cache) Check() error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	m, err := mountFiles(f.Name(), nil)
+	m, err := h.mount(f.Name(), nil)
 	if err == nil {
 		err = m.Close()
 	}
 	return errors.Join(err, os.Remove(f.Name()))
 }
 
-// kernelCan tells whether a mount may be tried. It must not be where the kernel
-// would break: before 6.13, blocks smaller than a page on a file panic
-// (CVE-2024-56750). Distributions have mended older kernels, which one cannot tell.
-func kernelCan() error {
+// host is what the kernel lets this process do.
+type host struct {
+	// files: a file can be mounted as it is. Otherwise it takes a loop device.
+	files bool
+}
+
+// newHost finds out whether a mount may be tried, and which; *UnsupportedError.
+func newHost() (host, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return os.NewSyscallError("uname", err)
+		return host{}, os.NewSyscallError("uname", err)
 	}
-	release := unix.ByteSliceToString(u.Release[:])
-	if !recent(release) {
-		return &UnsupportedError{"Linux " + release + " is older than 6.13"}
+	h, err := hostOf(unix.ByteSliceToString(u.Release[:]))
+	if err != nil {
+		return host{}, err
 	}
 	// EROFS cannot be mounted in a user namespace, even by its root.
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
-		return err
+		return host{}, err
 	}
 	if f := strings.Fields(string(ids)); len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295" {
-		return &UnsupportedError{"this is not the initial user namespace"}
+		return host{}, &UnsupportedError{"this is not the initial user namespace"}
 	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var caps [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &caps[0]); err != nil {
-		return os.NewSyscallError("capget", err)
+		return host{}, os.NewSyscallError("capget", err)
 	}
 	if caps[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
-		return &UnsupportedError{"this process lacks CAP_SYS_ADMIN"}
+		return host{}, &UnsupportedError{"this process lacks CAP_SYS_ADMIN"}
 	}
-	return nil
+	return h, nil
 }
 
-func recent(release string) bool {
-	var major, minor int
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+// hostOf goes by the kernel's version, as one must not try where it would break:
+// before 6.13, blocks smaller than a page on a file panic (CVE-2024-56750).
+// Distributions have mended older kernels, which one cannot tell. On block devices
+// there are such blocks since 6.4.
+func hostOf(release string) (host, error) {
+	switch {
+	case since(release, 6, 13):
+		return host{files: true}, nil
+	case since(release, 6, 4):
+		return host{}, nil
+	}
+	return host{}, &UnsupportedError{"Linux " + release + " is older than 6.4"}
+}
+
+func since(release string, major, minor int) bool {
+	var a, b int
+	if _, err := fmt.Sscanf(release, "%d.%d", &a, &b); err != nil {
 		return false
 	}
-	return major > 6 || major == 6 && minor >= 13
+	return a > major || a == major && b >= minor
 }

@@ -27,10 +27,23 @@ func (p *Prepared) Mount(target string) error {
 // Tree mounts the image where nobody else sees it. Each mount has a page cache of
 // its own: those who have one already had better clone it.
 func (p *Prepared) Tree() (*detached.Mount, error) {
-	if err := kernelCan(); err != nil {
+	h, err := newHost()
+	if err != nil {
 		return nil, err
 	}
-	return mountFiles(p.Index, p.Devices)
+	return h.mount(p.Index, p.Devices)
+}
+
+// mount mounts an index.
+func (h host) mount(index string, devices []string) (*detached.Mount, error) {
+	if h.files {
+		m, err := mountFiles(index, devices)
+		if !errors.Is(err, unix.ENOTBLK) {
+			return m, err
+		}
+		// The kernel was built without, or the store's file system is none for it.
+	}
+	return mountLoops(index, devices)
 }
 
 func openErofs() (fd int, err error) {
@@ -41,6 +54,8 @@ func openErofs() (fd int, err error) {
 	return fd, os.NewSyscallError("fsopen", err)
 }
 
+// mountFiles mounts an index that is a file or a block device: ENOTBLK where it may
+// not be a file.
 func mountFiles(index string, devices []string) (*detached.Mount, error) {
 	fd, err := openErofs()
 	if err != nil {
@@ -68,6 +83,10 @@ func mountFiles(index string, devices []string) (*detached.Mount, error) {
 	if err := set("source", index); err != nil {
 		return nil, mountError(fd, err)
 	}
+	// A block device that cannot be written to is not opened otherwise.
+	if err := unix.FsconfigSetFlag(fd, "ro"); err != nil {
+		return nil, mountError(fd, err)
+	}
 	for _, d := range devices {
 		if err := set("device", d); err != nil {
 			return nil, mountError(fd, err)
@@ -87,9 +106,6 @@ func mountFiles(index string, devices []string) (*detached.Mount, error) {
 // mountError adds what the kernel has to say about a mount that failed: messages of
 // a letter, a blank and text.
 func mountError(fd int, err error) error {
-	if errors.Is(err, unix.ENOTBLK) {
-		return &UnsupportedError{"the kernel, or the store's file system, has no mounts backed by files"}
-	}
 	buf := make([]byte, 1024)
 	var said []string
 	for range 8 {
