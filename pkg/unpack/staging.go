@@ -146,7 +146,7 @@ func (st *staging) make() error {
 		}
 		dir, err := lockDir(st.parent(), name)
 		if err != nil {
-			return err
+			return errors.Join(err, unix.Unlinkat(st.parent(), name, unix.AT_REMOVEDIR))
 		}
 		if dir == nil {
 			continue
