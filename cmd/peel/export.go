@@ -29,7 +29,7 @@ system itself. Entries are sorted: the same tree gives the same archive. With
 
 With --to, it becomes an image in an OCI layout, where it is added if there is one:
 what a container has changed of its image is a layer on top of that image's, all else
-is one layer. An image is written as it is. The new image has the old one's config
+is one layer. An image is written as it is, but with an OCI manifest. The new image has the old one's config
 with each --change. SOURCE_DATE_EPOCH sets its time, so that it is reproducible.`,
 		Example: `  peel export -o web.tar web
   peel export nginx:latest | tar -t

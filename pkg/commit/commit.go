@@ -146,21 +146,37 @@ func asOCI(list []ocispec.Descriptor) []ocispec.Descriptor {
 }
 
 // Copy puts an image into the stage as it is, and returns the descriptor of its
-// manifest.
+// manifest. A manifest of docker's, which many readers of layouts do not take, becomes
+// one of OCI that says the same.
 func Copy(ctx context.Context, s *layout.Stage, from Blobs, img *store.Image) (ocispec.Descriptor, error) {
 	if err := CopyLayers(ctx, s, from, img.Manifest.Layers); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	for _, d := range []ocispec.Descriptor{img.Manifest.Config, img.Descriptor} {
-		b, err := from.ReadBlob(d)
-		if err != nil {
-			return d, err
-		}
-		if err := s.Copy(d, bytes.NewReader(b)); err != nil {
-			return d, err
-		}
+	if err := copySmall(s, from, img.Manifest.Config); err != nil {
+		return ocispec.Descriptor{}, err
 	}
-	return img.Descriptor, nil
+	if img.Descriptor.MediaType != dockerManifest {
+		return img.Descriptor, copySmall(s, from, img.Descriptor)
+	}
+	m := img.Manifest
+	m.MediaType, m.Config.MediaType, m.Layers = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, asOCI(m.Layers)
+	b, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d, err := s.AddBytes(m.MediaType, b)
+	d.Platform = img.Descriptor.Platform
+	return d, err
+}
+
+const dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+
+func copySmall(s *layout.Stage, from Blobs, d ocispec.Descriptor) error {
+	b, err := from.ReadBlob(d)
+	if err != nil {
+		return err
+	}
+	return s.Copy(d, bytes.NewReader(b))
 }
 
 // copiers is how many blobs are copied at a time: each is hashed on a processor of

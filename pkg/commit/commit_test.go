@@ -183,6 +183,32 @@ func TestCopyOfAnImage(t *testing.T) {
 	}
 }
 
+func TestManifestOfDockersBecomesOneOfOCI(t *testing.T) {
+	st, img := storedImage(t)
+	img.Descriptor.MediaType = dockerManifest
+	img.Manifest.MediaType = dockerManifest
+	img.Manifest.Layers[0].MediaType = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	dir := filepath.Join(t.TempDir(), "layout")
+	s, err := layout.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d, err := Copy(t.Context(), s, st, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(t.Context(), d, "a"); err != nil {
+		t.Fatal(err)
+	}
+	var m ocispec.Manifest
+	read(t, dir, d.Digest, &m)
+	if d.MediaType != ocispec.MediaTypeImageManifest || m.MediaType != d.MediaType || m.Config.MediaType != ocispec.MediaTypeImageConfig ||
+		m.Layers[0].MediaType != ocispec.MediaTypeImageLayerGzip || m.Layers[0].Digest != img.Manifest.Layers[0].Digest {
+		t.Errorf("manifest %+v", m)
+	}
+}
+
 func TestRottenLayerIsNotCopied(t *testing.T) {
 	st, img := storedImage(t)
 	rot := img.Manifest.Layers[0].Digest
