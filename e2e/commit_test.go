@@ -88,10 +88,10 @@ func TestCommittedContainerComesBack(t *testing.T) {
 				return strings.TrimSpace(podman("image", "mount", id))
 			}},
 		} {
+			if compression != "gzip" && back.by != "peel" && back.by != "skopeo, umoci" {
+				continue // it takes its time
+			}
 			t.Run(compression+"/"+back.by, func(t *testing.T) {
-				if compression != "gzip" && back.by != "peel" && back.by != "skopeo, umoci" {
-					return // it takes its time
-				}
 				got := list(t, back.tree(t, layout, t.TempDir()))
 				delete(got, ".")
 				compareExplained(t, back.by, f, want, got)

@@ -42,6 +42,26 @@ var explanations = []explanation{
 			return d.Field == "mtime" && strings.HasPrefix(d.Want, "-") && d.Got == "0.000000000"
 		},
 	}, {
+		peer: "podman",
+		why:  "podman gives a directory its default access control list before it makes what is in it, which inherits that",
+		is: func(_ facts, d tree.Difference) bool {
+			return d == tree.Difference{Path: "dir/deep/file", Field: "xattrs", Want: "map[]", Got: d.Got} && strings.HasPrefix(d.Got, `map["system.posix_acl_access"`)
+		},
+	}, {
+		peer: "podman",
+		why:  noEmptyAttributes,
+		is:   hasNoEmptyAttribute,
+	}, {
+		peer: "peel",
+		why:  noEmptyAttributes,
+		is:   hasNoEmptyAttribute,
+	}, {
+		peer: "bsdtar",
+		why:  "libarchive takes the fraction of a time before 1970 for one that counts forward",
+		is: func(_ facts, d tree.Difference) bool {
+			return d == tree.Difference{Path: "forms/before-1970", Field: "mtime", Want: "-2.500000000", Got: "-1.500000000"}
+		},
+	}, {
 		peer: "crane",
 		why:  "crane writes the topmost layer first; tar gives a directory its time when it has read on past it, and files of lower layers that come into it later move the time",
 		is: func(f facts, d tree.Difference) bool {
@@ -58,6 +78,12 @@ var explanations = []explanation{
 		why:  "creating the missing parent of forms/late/child, umoci moves the time of forms and keeps it moved",
 		is:   func(_ facts, d tree.Difference) bool { return d.Path == "forms" && d.Field == "mtime" },
 	},
+}
+
+const noEmptyAttributes = "a record without a value takes away what was there before (POSIX.1 pax), so that of an empty attribute is none"
+
+func hasNoEmptyAttribute(_ facts, d tree.Difference) bool {
+	return d == tree.Difference{Path: "empty", Field: "xattrs", Want: `map["user.empty":""]`, Got: "map[]"}
 }
 
 // explain returns why the peer may differ so, or "".

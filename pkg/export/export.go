@@ -8,7 +8,8 @@
 // in layers.
 // The same tree gives the same bytes. A plain ustar header carries what fits in
 // it, and extended records before it carry the rest: long names, times below the
-// second, large ids and sizes, and extended attributes as SCHILY.xattr.*. Names
+// second, large ids and sizes, and extended attributes as SCHILY.xattr.*, access
+// control lists as SCHILY.acl.* too. Names
 // are the file system's bytes, of whatever encoding. Of several names of one file
 // the first carries the data and the others are hard links to it. A file with
 // large holes is stored without them (GNU.sparse 1.0). Sockets, which tar has no

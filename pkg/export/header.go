@@ -82,6 +82,11 @@ func (e *encoder) encode(h *header) []byte {
 	}
 	for _, x := range h.xattrs {
 		e.record("SCHILY.xattr.", x.name, x.value)
+		if key, ok := aclRecords[string(x.name)]; ok {
+			if e.text = appendACL(e.text[:0], x.value); len(e.text) > 0 {
+				e.record(key, nil, e.text)
+			}
+		}
 	}
 	if h.gid > maxOctal8 {
 		e.number("gid", int64(h.gid))
