@@ -16,6 +16,7 @@ demo='
 	runc                     runc
 '
 tests="$demo
+	bsdtar                   libarchive-tools
 	cc                       gcc
 	/usr/include/stdlib.h    libc6-dev
 	crun                     crun
