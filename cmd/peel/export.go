@@ -23,14 +23,14 @@ func newExportCommand(a *app) *cobra.Command {
 		Long: `Write a root file system as one tar archive, to stdout or to a file.
 
 CONTAINER is one that runs or has ended. IMAGE is in the store; nothing of it is
-run. DIR is a bundle, of which the rootfs is exported, or with --rootfs the root file
-system itself. Entries are sorted: the same tree gives the same archive. With
--o, FILE appears when the archive is complete.
+run. DIR is a bundle, of which the rootfs is exported, or with --rootfs the root
+file system itself. The same tree gives the same archive. With -o, FILE appears
+when it is complete.
 
-With --to, it becomes an image in an OCI layout, where it is added if there is one:
-what a container has changed of its image is a layer on top of that image's, all else
-is one layer. An image is written as it is, but with an OCI manifest. The new image has the old one's config
-with each --change. SOURCE_DATE_EPOCH sets its time, so that it is reproducible.`,
+With --to it becomes an image, which is added to an OCI layout if DIR is one. What
+a container has changed of its image is a layer on top of that image's; all else is
+one layer, and an image stays as it is. The new image has the config of the old
+one with each --change. With SOURCE_DATE_EPOCH as its time it is reproducible.`,
 		Example: `  peel export -o web.tar web
   peel export nginx:latest | tar -t
   peel export --rootfs /srv/debian | zstd > debian.tar.zst
