@@ -21,10 +21,8 @@ tests="$demo
 	/usr/include/stdlib.h    libc6-dev
 	crun                     crun
 	fsck.erofs               erofs-utils
-	newuidmap                uidmap
 	podman                   podman
 	skopeo                   skopeo
-	strace                   strace
 "
 case ${1:-tests} in
 demo) wanted=$demo ;;

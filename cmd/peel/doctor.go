@@ -70,10 +70,10 @@ func thisMachine() *host.Machine {
 
 // images tells in which form containers get the files of theirs.
 func images() host.Finding {
-	f := host.Finding{Subject: "images", Level: host.OK, Text: "are mounted for each container: no file of theirs is created"}
+	f := host.Finding{Subject: "images", Level: host.OK, Text: "are mounted: no file of theirs is created"}
 	var unsupported *image.UnsupportedError
 	if errors.As(image.Supported(), &unsupported) {
-		f.Text = "are unpacked for each container: " + unsupported.Why
+		f.Text = "are unpacked, once for all their containers: " + unsupported.Why
 		if os.Geteuid() == 0 {
 			f.Level, f.Fix = host.Warn, "Linux 6.13 or newer, with EROFS, mounts them, and since 6.4 where there are loop devices"
 		}

@@ -63,8 +63,10 @@ func describe(w io.Writer, root run.Rootfs, spec *specs.Spec) {
 	switch {
 	case root.Dir != "":
 		from = root.Dir + ", written to"
-	case root.Image != nil:
+	case root.Mounts():
 		from = "the image, mounted; changes are the container's own"
+	case root.Image != nil:
+		from = "the image's files, unpacked; changes are the container's own"
 	}
 	if spec.Root.Readonly {
 		from += "; read-only"

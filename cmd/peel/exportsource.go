@@ -136,6 +136,8 @@ func (a *app) containerSource(name string) (*exportSource, error) {
 	s := &exportSource{write: c.Export, spec: c.Spec}
 	if c.Root.Image != nil {
 		s.made = c.Root.Image.Manifest
+	}
+	if c.Root.Mounts() {
 		s.write = func(ctx context.Context, w io.Writer, o export.Options) error { return a.exportOverlay(ctx, c, w, o) }
 	}
 	return s, nil

@@ -13,7 +13,10 @@ import (
 
 // limitFlag is --limit: each use sets one of the bounds on what an image can make
 // peel do.
-type limitFlag struct{ unpack.Limits }
+type limitFlag struct {
+	unpack.Limits
+	said []string // as it was given
+}
 
 // register adds the flag; the help of one verb explains the keys for all.
 func (f *limitFlag) register(flags *pflag.FlagSet, explain bool) {
@@ -82,5 +85,6 @@ func (f *limitFlag) Set(text string) error {
 		return fmt.Errorf("want a number above 0, as in %s=%s", name, keys[i].usual)
 	}
 	keys[i].set(n)
+	f.said = append(f.said, text)
 	return nil
 }

@@ -105,7 +105,8 @@ func (a *app) checkUnused(st *store.Store, name string) error {
 	return used
 }
 
-// imageContainers are the containers that are made of prepared images.
+// imageContainers are the containers that are made of what is kept of images, and not
+// of a copy.
 func (a *app) imageContainers() ([]*run.Container, error) {
 	rt, err := a.openRuntime()
 	if err != nil {
@@ -187,7 +188,7 @@ func preparedBlobs(st *store.Store, tars *image.Tars) map[digest.Digest]bool {
 // diskUse is how many bytes the images of a store take on disk, as they came and as
 // they were prepared.
 func diskUse(root string) (n int64) {
-	for _, dir := range []string{"images", "layers", "erofs"} {
+	for _, dir := range []string{"images", "layers", "erofs", "trees"} {
 		_ = filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
 			var st unix.Stat_t
 			if err == nil && unix.Lstat(path, &st) == nil {
@@ -236,6 +237,6 @@ func (a *app) reclaim(ctx context.Context, st *store.Store, prepared bool) (free
 			keep = append(keep, image.ID(*c.Root.Image))
 		}
 		return keep, err
-	})
+	}, run.RemoveTree)
 	return blobs.Bytes + layers, err
 }

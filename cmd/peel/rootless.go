@@ -51,7 +51,7 @@ func (a *app) unpackMapped(ctx context.Context, how string) (done bool, err erro
 	case ids == nil:
 		return true, noSubordinateError{}
 	}
-	err = a.runMapped(ctx, *ids)
+	err = a.runMapped(ctx, *ids, os.Args[1:])
 	var start startError
 	if how == rootlessAuto && errors.As(err, &start) {
 		fmt.Fprintf(a.stderr, "warning: %s: owners are recorded instead\n", oneLine(err.Error()))
@@ -75,9 +75,9 @@ func (e startError) Unwrap() error { return e.error }
 // parent is gone, however it went, the pipe ends.
 const relayFD = 3
 
-// runMapped runs this command line in a user namespace with these ids, and ends as
-// it does.
-func (a *app) runMapped(ctx context.Context, ids userns.Maps) error {
+// runMapped runs a command line of peel's in a user namespace with these ids, and
+// ends as it does.
+func (a *app) runMapped(ctx context.Context, ids userns.Maps, args []string) error {
 	env := os.Environ()
 	if a.root == "" && os.Getenv("PEEL_ROOT") == "" {
 		root, err := a.storeRoot() // the user's, not root's
@@ -91,7 +91,7 @@ func (a *app) runMapped(ctx context.Context, ids userns.Maps) error {
 		return err
 	}
 	defer ours.Close()
-	child, err := ids.Start(append([]string{mappedName}, os.Args[1:]...), env, []*os.File{os.Stdin, os.Stdout, os.Stderr, theirs})
+	child, err := ids.Start(append([]string{mappedName}, args...), env, []*os.File{os.Stdin, os.Stdout, os.Stderr, theirs})
 	theirs.Close()
 	if err != nil {
 		return startError{err}

@@ -21,7 +21,7 @@ import (
 const (
 	formAuto  = "auto"
 	formImage = "image" // prepared once, mounted for each container under its changes
-	formFiles = "files" // unpacked into the container's own directory
+	formFiles = "files" // unpacked once, and laid under each container's changes
 )
 
 // createFromImage makes a container of an image, which is pulled if need be.
@@ -40,6 +40,11 @@ func (a *app) createFromImage(ctx context.Context, rt *run.Runtime, name string,
 			return c, err
 		}
 	}
+	c, err := a.createOverFiles(ctx, rt, req, command, f, o)
+	if unsupported := (noOverlayError{}); !errors.As(err, &unsupported) {
+		return c, err
+	}
+	// Each container has its own files then.
 	o.Populate = func(ctx context.Context, dir string) (run.Populated, error) {
 		return a.populate(ctx, dir, req, command, f)
 	}
@@ -76,6 +81,31 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 	}
 	id := run.Image(image.IDOf(img))
 	return a.create(ctx, rt, run.Rootfs{Image: &id}, spec, o, f.dryRun)
+}
+
+// createOverFiles makes a container that has its changes over the files of its image,
+// which are the same for all containers of it; noOverlayError.
+func (a *app) createOverFiles(ctx context.Context, rt *run.Runtime, req imageRequest, command []string, f runFlags, o run.CreateOptions) (*run.Container, error) {
+	img, files, err := a.unpackOnce(ctx, req, f)
+	if err != nil {
+		return nil, err
+	}
+	// As above.
+	defer files.Close()
+	root, err := os.Open(files.Rootfs)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	spec, err := imageSpec(img, root, command, f)
+	if err != nil {
+		return nil, err
+	}
+	if o.StopSignal == "" {
+		o.StopSignal = img.Config.Config.StopSignal
+	}
+	id := run.Image(image.IDOf(img))
+	return a.create(ctx, rt, run.Rootfs{Image: &id, Lower: []string{files.Rootfs}}, spec, o, f.dryRun)
 }
 
 // openCache opens the cache of prepared images, which is beside the store.

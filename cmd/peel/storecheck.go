@@ -122,7 +122,7 @@ type storeCheck struct {
 
 	imgs          []*store.Image // those that can be read
 	containers    []*run.Container
-	images, made  []image.ID // of those, and what containers are made of
+	images, made  []image.ID // of those, and what containers mount
 	blobs, layers []store.Finding
 	done          store.Checked
 }
@@ -132,6 +132,7 @@ func (k *storeCheck) run(ctx context.Context) (err error) {
 	if k.containers, err = k.app.imageContainers(); err != nil {
 		return err
 	}
+	k.containers = slices.DeleteFunc(k.containers, func(c *run.Container) bool { return !c.Root.Mounts() })
 	k.images, k.made = nil, nil
 	for _, img := range k.imgs {
 		k.images = append(k.images, image.IDOf(img))

@@ -220,7 +220,7 @@ func TestAFullDiskLeavesNothing(t *testing.T) {
 		t.Errorf("WriteFile: %v", err)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 3 {
 		t.Errorf("%v, left: %v", err, entries)
 	}
 }

@@ -14,6 +14,12 @@
 //	ROOT/layers/ingest/DIFFID/            a layer on its way, locked (flock)
 //	ROOT/layers/lock                      held by all who use any of this
 //
+// Where no file system can be mounted by who asks, images are unpacked instead, once
+// for all containers of theirs:
+//
+//	ROOT/trees/sha256/MANIFEST[.OWNERS]/rootfs
+//	ROOT/trees/ingest/MANIFEST[.OWNERS]/  one on its way, locked
+//
 // Tars are shared between images and can be checked against their DiffIDs at any
 // time. A directory appears by a rename, when its content has been found right.
 // Nothing is synced: what a power cut leaves incomplete does not have the size that
@@ -50,7 +56,7 @@ func Open(root string) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"layers/sha256", "layers/ingest", "erofs/sha256"} {
+	for _, dir := range []string{"layers/sha256", "layers/ingest", "erofs/sha256", "trees/sha256", "trees/ingest"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, err
 		}

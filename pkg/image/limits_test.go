@@ -26,7 +26,7 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	p := prepare(t, c, src, img)
 	src2, other := imageOf(t, tars[0], tarOf(t, file("other", strings.Repeat("x", 100_000))))
 	q := prepare(t, c, src2, other)
-	if _, err := c.Prune(keeping(img)); !errors.Is(err, ErrInUse) {
+	if _, err := c.Prune(keeping(img), os.RemoveAll); !errors.Is(err, ErrInUse) {
 		t.Errorf("while they are open: %v", err)
 	}
 	p.Close()
@@ -34,7 +34,7 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	if err := os.WriteFile(c.root+"/layers/ingest/left", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	freed, err := c.Prune(keeping(img))
+	freed, err := c.Prune(keeping(img), os.RemoveAll)
 	if err != nil || freed < 100_000 || freed > 200_000 {
 		t.Errorf("freed %d, %v", freed, err)
 	}
@@ -46,7 +46,7 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Close()
-	if _, err := c.Prune(keeping()); err != nil {
+	if _, err := c.Prune(keeping(), os.RemoveAll); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := os.ReadDir(c.root + "/layers/sha256"); len(left) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -22,8 +23,9 @@ var ErrInUse = errors.New("prepared images are in use")
 // Prune removes what none of the images needs that keep names, and what killed
 // processes have left, and returns how many bytes that were. While anybody uses the
 // cache it does nothing and returns ErrInUse. keep is called when nobody does, so
-// that what was prepared just now has its user. Mounted images stay whole.
-func (c *Cache) Prune(keep func() ([]ID, error)) (freed int64, err error) {
+// that what was prepared just now has its user. Mounted images stay whole. Unpacked
+// ones are removed by remove, as it may take other rights than this process has.
+func (c *Cache) Prune(keep func() ([]ID, error), remove func(path string) error) (freed int64, err error) {
 	f, err := c.exclude()
 	if err != nil {
 		return 0, err
@@ -62,18 +64,21 @@ func (c *Cache) Prune(keep func() ([]ID, error)) (freed int64, err error) {
 			}
 		}
 	}
-	return freed, nil
+	trees, err := c.pruneTrees(ids, remove)
+	return freed + trees, err
 }
 
-// sizeOf is what a directory of files takes on disk.
+// sizeOf is what the files of a directory take on disk.
 func sizeOf(dir string) (n int64) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
+	seen := map[uint64]bool{} // of files with several names
+	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
-		if unix.Lstat(filepath.Join(dir, e.Name()), &st) == nil {
+		if err == nil && unix.Lstat(path, &st) == nil && !seen[st.Ino] {
+			seen[st.Ino] = st.Nlink > 1
 			n += st.Blocks * 512
 		}
-	}
+		return nil // what cannot be read is not counted
+	})
 	return n
 }
 

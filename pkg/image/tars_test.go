@@ -114,7 +114,7 @@ func TestTarsAreNotPrunedWhileTheyAreOpen(t *testing.T) {
 	src, img := imageOf(t, tarOf(t, entry{Header: tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}}))
 	prepare(t, c, src, img).Close()
 	tars := openTars(t, c)
-	if _, err := c.Prune(keeping()); !errors.Is(err, ErrInUse) {
+	if _, err := c.Prune(keeping(), os.RemoveAll); !errors.Is(err, ErrInUse) {
 		t.Errorf("while they are open: %v", err)
 	}
 	if !tars.Has(img.Config.RootFS.DiffIDs[0]) {
@@ -123,7 +123,7 @@ func TestTarsAreNotPrunedWhileTheyAreOpen(t *testing.T) {
 	if err := tars.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Prune(keeping()); err != nil {
+	if _, err := c.Prune(keeping(), os.RemoveAll); err != nil {
 		t.Error(err)
 	}
 	if openTars(t, c).Has(img.Config.RootFS.DiffIDs[0]) {

@@ -62,9 +62,13 @@ type Rootfs struct {
 	Dir string `json:"dir,omitempty"`
 	// Lower are read-only trees in overlay form, the topmost first.
 	Lower []string `json:"lower,omitempty"`
-	// Image is mounted for each run anew: see Options.FindImage.
+	// Image is mounted for each run anew: see Options.FindImage. With Lower, those
+	// are its files, and nothing is mounted.
 	Image *Image `json:"image,omitempty"`
 }
+
+// Mounts tells whether the image is mounted, and not there as files.
+func (r Rootfs) Mounts() bool { return r.Image != nil && len(r.Lower) == 0 }
 
 // Phase is where a container is in its life.
 type Phase string

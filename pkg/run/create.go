@@ -95,7 +95,7 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 			tree.Close()
 		}
 	}
-	return nil, errors.Join(err, removeTree(tmp))
+	return nil, errors.Join(err, RemoveTree(tmp))
 }
 
 func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec *specs.Spec, o CreateOptions) (*Container, error) {
@@ -123,7 +123,7 @@ func (rt *Runtime) create(ctx context.Context, id, tmp string, root Rootfs, spec
 		}
 	}
 	if root.overlaid() {
-		if err := makeOverlay(tmp, o.Tree); err != nil {
+		if err := makeOverlay(tmp, root, o.Tree); err != nil {
 			return nil, err
 		}
 	}
@@ -295,7 +295,7 @@ func (c *Container) remove() error {
 	if err := os.Rename(c.rt.dataDir(c.ID), gone); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err := errors.Join(c.rt.release(name, c.ID), removeTree(gone))
+	err := errors.Join(c.rt.release(name, c.ID), RemoveTree(gone))
 	// The lock file last: it is what keeps others out.
 	err = errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
 	if c.AutoRemove {

@@ -40,5 +40,7 @@ func Dispatch(find ImageFinder) {
 		removeMain()
 	case proto.ExportName:
 		exportMain()
+	case proto.OverlayName:
+		overlayMain()
 	}
 }

@@ -29,7 +29,7 @@ func (r Rootfs) overlaid() bool { return len(r.Lower) > 0 || r.Image != nil }
 
 // root is the container's root as the guest has to make it.
 func (c *Container) root() proto.Root {
-	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower, Tree: c.Root.Image != nil, Volatile: c.AutoRemove}
+	r := proto.Root{Dir: c.Root.Dir, Lower: c.Root.Lower, Tree: c.Root.Mounts(), Volatile: c.AutoRemove}
 	if c.Root.overlaid() {
 		dir := c.rt.dataDir(c.ID)
 		r.Upper, r.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
@@ -41,9 +41,9 @@ func (c *Container) root() proto.Root {
 }
 
 // openTree opens the tree of the container's image, for the caller to close; nil
-// where it has none. A tree can be attached once, so each start needs its own.
+// where none is mounted. A tree can be attached once, so each start needs its own.
 func (c *Container) openTree() (*Tree, error) {
-	if c.Root.Image == nil {
+	if !c.Root.Mounts() {
 		return nil, nil
 	}
 	if tree := c.tree.Swap(nil); tree != nil {
@@ -68,10 +68,10 @@ func (rt *Runtime) open(i Image) (*Tree, error) {
 	return tree, nil
 }
 
-// treeOf returns a tree of the container's own; nil where its root is no image.
+// treeOf returns a tree of the container's own; nil where none is mounted.
 func (rt *Runtime) treeOf(root Rootfs, open *Tree) (*Tree, error) {
 	switch {
-	case root.Image == nil:
+	case !root.Mounts():
 		return nil, nil
 	case open == nil:
 		return rt.open(*root.Image)
@@ -83,8 +83,9 @@ func (rt *Runtime) treeOf(root Rootfs, open *Tree) (*Tree, error) {
 	return &Tree{m, open.key}, nil
 }
 
-// makeOverlay makes the directories of a container's overlay in dir.
-func makeOverlay(dir string, tree *Tree) error {
+// makeOverlay makes the directories of a container's overlay in dir. tree is its
+// image's where that is mounted, else nil.
+func makeOverlay(dir string, root Rootfs, tree *Tree) error {
 	dirs := []string{"upper", "work"}
 	if tree != nil {
 		dirs = append(dirs, "lower")
@@ -94,10 +95,16 @@ func makeOverlay(dir string, tree *Tree) error {
 			return err
 		}
 	}
-	if tree == nil {
-		return nil
+	upper := filepath.Join(dir, "upper")
+	if tree != nil {
+		return tree.Do(func(fd int) error { return copyAttributes(fd, upper) })
 	}
-	return tree.Do(func(fd int) error { return copyAttributes(fd, filepath.Join(dir, "upper")) })
+	lower, err := os.Open(root.Lower[0])
+	if err != nil {
+		return err
+	}
+	defer lower.Close()
+	return copyAttributes(int(lower.Fd()), upper)
 }
 
 // copyAttributes gives dir what the directory tree has: a directory that is in
@@ -108,7 +115,9 @@ func copyAttributes(tree int, dir string) error {
 	if err := unix.Fstat(tree, &st); err != nil {
 		return fail(err)
 	}
-	if err := unix.Lchown(dir, int(st.Uid), int(st.Gid)); err != nil {
+	// A user's own root directory is his. Its group, if it is another than root's, he
+	// cannot give from out here.
+	if err := unix.Lchown(dir, int(st.Uid), int(st.Gid)); err != nil && os.Geteuid() == 0 {
 		return fail(err)
 	}
 	if err := unix.Chmod(dir, st.Mode&0o7777); err != nil {
@@ -140,6 +149,9 @@ func copyXattrs(from, to string) error {
 		// Who took these along would have the image steer the overlay.
 		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
 			continue
+		}
+		if os.Geteuid() != 0 && !strings.HasPrefix(name, "user.") {
+			continue // nor has the tree any that its maker, a user, could not set
 		}
 		n, err := unix.Getxattr(from, name, buf)
 		if err != nil {

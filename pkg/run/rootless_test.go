@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"peel/pkg/bundle"
@@ -189,5 +191,55 @@ func TestRootRunsContainersWithOtherIDs(t *testing.T) {
 	}
 	if left := cgroupsOf(c.ID); len(left) == 0 {
 		t.Error("no cgroups")
+	}
+}
+
+func TestUsersHaveOverlays(t *testing.T) {
+	if !asUser(t) {
+		return
+	}
+	needUserNamespaces(t)
+	dir := t.TempDir()
+	if err := TryOverlay(dir); err != nil {
+		t.Skipf("SKIPPED: users cannot make overlays here: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("trying has left %v, %v", left, err)
+	}
+	rt := newRuntime(t)
+	base := newRootfs(t, map[string]string{"etc/motd": "base", "etc/gone": "x"})
+	if err := os.Chmod(base, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	image := &Image{Manifest: "sha256:" + digest.Digest(strings.Repeat("a", 64))}
+	root := Rootfs{Image: image, Lower: []string{base}}
+	c, err := rt.Create(t.Context(), root, userSpec(t, "wait"), CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartDetached(); err != nil {
+		t.Fatal(err)
+	}
+	waitForLine(t, c, "ready")
+	if code, out, err := execOutput(t, c, ExecOptions{}, "write", "/etc/motd", "!"); code != 0 || err != nil {
+		t.Fatalf("write: %d %q %v", code, out, err)
+	}
+	if _, out, err := execOutput(t, c, ExecOptions{}, "cat", "/etc/motd"); out != "base!" || err != nil {
+		t.Errorf("read %q, %v", out, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(base, "etc/motd")); string(b) != "base" || err != nil {
+		t.Errorf("the image has %q, %v", b, err)
+	}
+	for p, want := range map[string]os.FileMode{base: 0o750, filepath.Join(rt.dataDir(c.ID), "upper"): 0o750} {
+		if info, err := os.Stat(p); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", p, info, err)
+		}
+	}
+	got, err := c.Changes(t.Context())
+	if want := []Change{{Kind: 'C', Path: "/etc"}, {Kind: 'C', Path: "/etc/motd"}}; !slices.Equal(got, want) || err != nil {
+		t.Errorf("changes %v, %v; want %v", got, err, want)
+	}
+	if err := c.Remove(t.Context(), true); err != nil {
+		t.Error(err)
 	}
 }

@@ -67,7 +67,7 @@ func (rt *Runtime) sweep() error {
 			if err != nil {
 				continue // somebody's, or gone by now
 			}
-			failed = errors.Join(failed, removeTree(dir))
+			failed = errors.Join(failed, RemoveTree(dir))
 			lock.Close()
 		}
 	}

@@ -157,7 +157,7 @@ func (rt *Runtime) RemoveVolume(name string) error {
 	if ids := usedBy[name]; len(ids) > 0 {
 		return &VolumeInUseError{name, ids[0]}
 	}
-	return removeTree(filepath.Join(rt.volumes(), name))
+	return RemoveTree(filepath.Join(rt.volumes(), name))
 }
 
 // RemoveVolumes removes the volumes that were made for the container, which is gone
@@ -190,7 +190,7 @@ func (rt *Runtime) placeVolumes(spec *specs.Spec) (_ *specs.Spec, uses []VolumeU
 		var failed error
 		for _, u := range uses {
 			if u.Anonymous {
-				failed = errors.Join(failed, removeTree(filepath.Join(rt.volumes(), u.Name)))
+				failed = errors.Join(failed, RemoveTree(filepath.Join(rt.volumes(), u.Name)))
 			}
 		}
 		return failed

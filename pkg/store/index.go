@@ -38,13 +38,14 @@ func (s *Store) Tag(ctx context.Context, name string, img *Image) error {
 	})
 }
 
-// Resolve returns the image that has the name: ErrNotFound where none has.
+// Resolve returns the image that has the name: ErrNotFound where none has. Of
+// REPOSITORY@DIGEST it is enough that the image has another name of the repository's.
 func (s *Store) Resolve(name string) (*Image, error) {
 	idx, err := s.readIndex()
 	if err != nil {
 		return nil, err
 	}
-	i := indexOf(idx, name)
+	i := find(idx, name)
 	if i < 0 {
 		return nil, fmt.Errorf("image %s: %w", name, ErrNotFound)
 	}
@@ -111,6 +112,19 @@ func (s *Store) load(d ocispec.Descriptor) (*Image, error) {
 func indexOf(idx *ocispec.Index, name string) int {
 	return slices.IndexFunc(idx.Manifests, func(d ocispec.Descriptor) bool {
 		return d.Annotations[ocispec.AnnotationRefName] == name
+	})
+}
+
+// find is indexOf, and finds REPOSITORY@DIGEST under any name of the repository's.
+func find(idx *ocispec.Index, name string) int {
+	i := indexOf(idx, name)
+	repo, id, ok := strings.Cut(name, "@")
+	if i >= 0 || !ok {
+		return i
+	}
+	return slices.IndexFunc(idx.Manifests, func(d ocispec.Descriptor) bool {
+		tag, of := strings.CutPrefix(d.Annotations[ocispec.AnnotationRefName], repo+":")
+		return of && !strings.Contains(tag, "/") && (d.Digest.String() == id || d.Annotations[annotationSource] == id)
 	})
 }
 

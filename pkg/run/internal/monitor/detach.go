@@ -43,13 +43,24 @@ func Detach(config any, files ...*os.File) error {
 // RemoveTree removes a tree in which some files belong to subordinate ids of this
 // user, in a user namespace that has them.
 func RemoveTree(path string) error {
+	own := userns.Own()
+	return call(proto.RemoveName, path, &cradle{flags: unix.CLONE_NEWUSER, maps: &own})
+}
+
+// TryOverlay lays an overlay on a directory of dir's, as a user's container would.
+func TryOverlay(dir string) error {
+	own := userns.Own()
+	return call(proto.OverlayName, dir, &cradle{flags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, maps: &own})
+}
+
+// call has a child that plays a role do something with a path.
+func call(role, path string, from *cradle) error {
 	pipes, err := newPipes()
 	if err != nil {
 		return err
 	}
 	defer pipes.Close()
-	own := userns.Own()
-	c, err := (&cradle{flags: unix.CLONE_NEWUSER, maps: &own}).start(proto.RemoveName, Streams{}, pipes, nil)
+	c, err := from.start(role, Streams{}, pipes, nil)
 	if err != nil {
 		return err
 	}

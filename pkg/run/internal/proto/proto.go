@@ -29,6 +29,7 @@ const (
 	RemoveName  = "peel-remove"
 	InitName    = "peel-init" // followed by the program, and its arguments from its name on
 	ExportName  = "peel-export"
+	OverlayName = "peel-overlay"
 
 	ConfigFD = 3
 	ReportFD = 4
