@@ -12,7 +12,9 @@
 // used one, and far more on one without a journal, whoever creates files after a
 // deletion pays for it, which would be a measurement of the order of runs. The
 // largest image takes 12 GB of memory. Needs root, and what e2e/setup.sh installs;
-// where there is a dockerd, exports are compared with docker's, too.
+// where there are a dockerd and a containerd (Debian's docker.io and containerd, and
+// isal for igzip), they are compared, too: each run has a daemon of its own, which is
+// started before it and ended after it, and whose processor time is not counted.
 //
 // Below peel's rows stands the floor: the time its stages would take if all their
 // work were spread evenly over the cores.

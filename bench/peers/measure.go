@@ -36,14 +36,20 @@ type toolResult struct {
 	Samples []sample `json:"samples"`
 }
 
-// measure lets the tools of a task take turns. Tools whose program is missing
-// are left out, and said to be.
+// measure lets the tools of a task take turns. Tools whose program is missing, or
+// that lack what it takes, are left out, and said to be.
 func (b bench) measure(ctx context.Context, t task, rounds int) ([]toolResult, error) {
 	var tools []tool
 	for _, tool := range t.tools {
 		if _, err := exec.LookPath(tool.needs); tool.needs != "" && err != nil {
 			fmt.Fprintf(os.Stderr, "  without %s: %v\n", tool.name, err)
 			continue
+		}
+		if tool.check != "" {
+			if _, err := b.once(ctx, tool.checking()); err != nil {
+				fmt.Fprintf(os.Stderr, "  without %s: %v\n", tool.name, err)
+				continue
+			}
 		}
 		tools = append(tools, tool)
 	}
@@ -70,6 +76,9 @@ func (b bench) measure(ctx context.Context, t task, rounds int) ([]toolResult, e
 	}
 	return results, nil
 }
+
+// checking is a tool whose one run tells whether t can be measured.
+func (t tool) checking() tool { return tool{name: t.name, script: t.check} }
 
 // once runs a tool in a directory of its own.
 func (b bench) once(ctx context.Context, t tool) (s sample, err error) {

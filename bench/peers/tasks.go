@@ -23,6 +23,7 @@ type task struct {
 type tool struct {
 	name    string
 	needs   string // a program that may be missing
+	check   string // a script that fails where the tool cannot do it
 	prepare string
 	script  string
 	cleanup string
@@ -40,9 +41,32 @@ func tasks() []task {
 		docker       = `d() { docker -H "unix://$RUN/sock" "$@"; }; `
 		dockerDaemon = `setsid dockerd --iptables=false --ip6tables=false --bridge=none --data-root "$OUT/d" --exec-root "$RUN/x" -p "$RUN/pid" -H "unix://$RUN/sock" >"$RUN/log" 2>&1 & ` +
 			`i=0; until d version >/dev/null 2>&1; do i=$((i+1)); test $i -lt 300 || { cat "$RUN/log" >&2; exit 1; }; sleep 0.1; done; `
-		dockerEnd = `pid=$(cat "$RUN/pid"); kill "$pid"; while test -e "/proc/$pid"; do sleep 0.1; done`
+		daemonEnd = `pid=$(cat "$RUN/pid"); kill "$pid"; while test -e "/proc/$pid"; do sleep 0.1; done`
+	)
+	const (
+		containerd       = `c() { ctr -a "$RUN/sock" "$@"; }; `
+		containerdDaemon = `printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' >"$RUN/conf"; ` +
+			`setsid containerd --config "$RUN/conf" --root "$OUT/c" --state "$RUN/c" --address "$RUN/sock" >"$RUN/log" 2>&1 & echo $! >"$RUN/pid"; ` +
+			`i=0; until c version >/dev/null 2>&1; do i=$((i+1)); test $i -lt 300 || { cat "$RUN/log" >&2; exit 1; }; sleep 0.1; done; `
+		// containerd has "unpigz" decompress where it finds that; before 2.0 it does not
+		// look for igzip, which takes the same flags and is the fastest there is.
+		igzip = `mkdir "$RUN/bin"; ln -s "$(command -v igzip)" "$RUN/bin/unpigz"; PATH="$RUN/bin:$PATH"; `
 	)
 	return []task{
+		{"make ready to start", []tool{
+			// With the start and the end of a container, which the others are spared.
+			{name: "peel run true", script: `exec peel --root "$OUT/store" run --rm -q "$REF" true`},
+			{name: "peel run true, files", script: `exec peel --root "$OUT/store" run --rm -q --store-form files "$REF" true`},
+			{name: "podman pull", needs: "podman", script: podman + `p pull -q --tls-verify=false "$REF" >/dev/null`},
+			{name: "docker pull", needs: "dockerd", prepare: docker + dockerDaemon, script: docker + `d pull -q "$REF" >/dev/null`, cleanup: daemonEnd},
+			{name: "containerd pull", needs: "containerd", prepare: containerd + containerdDaemon,
+				script: containerd + `c images pull --plain-http "$REF" >/dev/null`, cleanup: daemonEnd},
+			{name: "containerd pull, igzip", needs: "containerd", check: `command -v igzip`, prepare: containerd + igzip + containerdDaemon,
+				script: containerd + `c images pull --plain-http "$REF" >/dev/null`, cleanup: daemonEnd},
+			{name: "containerd pull, erofs", needs: "containerd", check: containerd + containerdDaemon + `c plugins ls | grep -q "erofs.*ok$" && has=0 || has=1; ` + daemonEnd + `; exit $has`,
+				prepare: containerd + igzip + containerdDaemon,
+				script:  containerd + `c images pull --plain-http --snapshotter erofs "$REF" >/dev/null`, cleanup: daemonEnd},
+		}},
 		{"pull and unpack into a directory", []tool{
 			{name: "peel unpack", script: peelUnpack},
 			{name: "crane export, tar -x", script: `mkdir "$OUT/rootfs"; crane export --platform "linux/$ARCH" "$REF" - | tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$OUT/rootfs"`},
@@ -63,7 +87,7 @@ func tasks() []task {
 			{name: "tar -c of its tree", prepare: `peel --root "$OUT/store" unpack -q --rootfs "$REF" "$OUT/rootfs"`, script: `tar -C "$OUT/rootfs" -c . | cat >/dev/null`},
 			{name: "podman export", needs: "podman", prepare: podman + `p pull -q --tls-verify=false "$REF" >/dev/null; p create -q --name web "$REF" true >/dev/null`, script: podman + `p export web | cat >/dev/null`},
 			{name: "docker export", needs: "dockerd", prepare: docker + dockerDaemon + `d pull -q "$REF" >/dev/null; d create --network none --name web "$REF" true >/dev/null`,
-				script: docker + `d export web | cat >/dev/null`, cleanup: dockerEnd},
+				script: docker + `d export web | cat >/dev/null`, cleanup: daemonEnd},
 		}},
 		{"export a bundle", []tool{
 			{name: "peel export", prepare: peelUnpack, script: `peel export "$OUT/bundle" | cat >/dev/null`},
@@ -98,7 +122,7 @@ func versions(ctx context.Context, bin string) []string {
 			}
 		}
 	}
-	for _, name := range []string{filepath.Join(bin, "peel"), "skopeo", "podman", "dockerd", "tar"} {
+	for _, name := range []string{filepath.Join(bin, "peel"), "skopeo", "podman", "dockerd", "containerd", "igzip", "tar"} {
 		if text, err := exec.CommandContext(ctx, name, "--version").Output(); err == nil {
 			line, _, _ := strings.Cut(string(text), "\n")
 			out = append(out, strings.Replace(line, " version", "", 1))
