@@ -1,8 +1,10 @@
 // Prepare measures what it takes to make an image of a local OCI layout ready:
 //
 //	go run ./bench/prepare [-rounds N] [-dir DIR] LAYOUT
+//	go run ./bench/prepare -use [-exec PROGRAM] [-rounds N] [-dir DIR] LAYOUT
 //
-// Each round does all variants, one after the other, each into a new directory
+// With -use it measures what it costs to use it then, see reads.go. Without,
+// each round does all variants, one after the other, each into a new directory
 // below DIR, and the next round begins with another one. Printed are medians and
 // minima of wall time and of this process's CPU time. Nothing is deleted before the
 // end: ext4 without a journal creates files slowly after many were removed.
@@ -39,8 +41,14 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds")
 	dir := flag.String("dir", "", "where to work; default: the temporary directory")
+	using := flag.Bool("use", false, "measure reading and executing, beside the same in files")
+	program := flag.String("exec", "/bin/true", "the `PROGRAM` of the image that -use executes")
 	flag.Parse()
-	if err := measure(flag.Arg(0), *dir, *rounds); err != nil {
+	do := measure
+	if *using {
+		do = func(path, dir string, rounds int) error { return use(path, dir, *program, rounds) }
+	}
+	if err := do(flag.Arg(0), *dir, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "prepare:", err)
 		os.Exit(1)
 	}
@@ -55,19 +63,11 @@ type bench struct {
 }
 
 func measure(path, dir string, rounds int) (err error) {
-	b := &bench{}
-	if b.blobs.Dir, err = layout.Open(path); err != nil {
-		return err
-	}
-	if b.img, err = b.blobs.image(); err != nil {
-		return err
-	}
-	work, err := os.MkdirTemp(dir, "peel-bench-")
+	b, work, err := begin(path, dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	unix.Umask(0)
 
 	variants := []struct {
 		name string
@@ -104,6 +104,20 @@ func measure(path, dir string, rounds int) (err error) {
 		fmt.Printf("%-6s %10.4f %10.4f %10.4f %10.4f\n", x.name, walls[v][rounds/2], walls[v][0], cpus[v][rounds/2], cpus[v][0])
 	}
 	return nil
+}
+
+// begin opens the layout's image, and makes a directory to work in.
+func begin(path, dir string) (b *bench, work string, err error) {
+	b = &bench{}
+	if b.blobs.Dir, err = layout.Open(path); err != nil {
+		return nil, "", err
+	}
+	if b.img, err = b.blobs.image(); err != nil {
+		return nil, "", err
+	}
+	unix.Umask(0)
+	work, err = os.MkdirTemp(dir, "peel-bench-")
+	return b, work, err
 }
 
 func cpu() float64 {
