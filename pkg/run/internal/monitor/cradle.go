@@ -26,6 +26,10 @@ type cradle struct {
 	maps *userns.Maps
 	// userNS is a pidfd of a process whose user namespace the child enters.
 	userNS *os.File
+	// timeNS: thread has made a new time namespace, which a child may not enter
+	// that shares this process's memory for a moment, as one of Go's does (before
+	// Linux 6.3).
+	timeNS bool
 	setsid bool
 }
 
@@ -60,7 +64,7 @@ func (c *cradle) start(role string, s Streams, p *pipes, extra []*os.File) (*Chi
 		cgroupFD = int(birth.Fd())
 	}
 	clone := c.byGo
-	if c.userNS != nil || c.maps != nil && c.maps.NeedsHelpers() {
+	if c.userNS != nil || c.timeNS || c.maps != nil && c.maps.NeedsHelpers() {
 		clone = c.byHand
 	}
 	var child *Child
@@ -113,7 +117,7 @@ func (c *cradle) byGo(path, role string, files []uintptr, cgroup int) (*Child, e
 
 // byHand is for what Go cannot do: see package rawfork.
 func (c *cradle) byHand(path, role string, files []uintptr, cgroup int) (*Child, error) {
-	a := &rawfork.Attr{Files: files, Env: environ(), Flags: uint64(c.flags), Cgroup: cgroup, Setsid: c.setsid, Root: true}
+	a := &rawfork.Attr{Files: files, Env: environ(), Flags: uint64(c.flags), Cgroup: cgroup, Setsid: c.setsid, Root: c.maps != nil || c.userNS != nil}
 	if c.maps != nil {
 		a.Prepare = c.maps.Give
 	}

@@ -157,6 +157,7 @@ func (l *Launch) clone(pipes *pipes) (*Child, error) {
 		switch {
 		case ns.Type == specs.TimeNamespace && ns.Path == "":
 			c.thread = append(c.thread, func() error { return newTimeNS(linux.TimeOffsets) })
+			c.timeNS = true
 		case ns.Type == specs.PIDNamespace && ns.Path != "":
 			c.thread = append(c.thread, func() error { return joinPidNS(ns.Path) })
 		case ns.Path == "":
