@@ -87,10 +87,18 @@ func writeLocked(f *os.File) (bool, error) {
 // lock makes this process the one that waits for the container. It does not
 // wait for another one to let go: ErrRunning.
 func (c *Container) lock() (*os.File, error) {
-	if err := os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
-		return nil, err
+	var lock *os.File
+	var err error
+	for {
+		if err = os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
+			return nil, err
+		}
+		lock, err = lockFile(c.rt.lockFile(c.ID), false)
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		// A container that removes itself took the directory from under us.
 	}
-	lock, err := lockFile(c.rt.lockFile(c.ID), false)
 	if errors.Is(err, errLocked) {
 		return nil, ErrRunning
 	}
