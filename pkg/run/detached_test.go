@@ -115,8 +115,9 @@ func TestLifeOfADetachedContainer(t *testing.T) {
 }
 
 func cgroupsOf(id string) []string {
-	found, _ := filepath.Glob("/sys/fs/cgroup/*/peel/" + id)
-	return found
+	v1, _ := filepath.Glob("/sys/fs/cgroup/*/peel/" + id)
+	v2, _ := filepath.Glob("/sys/fs/cgroup/peel/" + id)
+	return append(v1, v2...)
 }
 
 func TestStopKillsWhatDoesNotListen(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +62,7 @@ var explained = []struct{ runtime, key, has, why string }{
 	{"", "mounts", "/proc/timer_list ", "as above"},
 	{"crun", "mounts", " proc ro", "crun 1.8 takes nosuid, nodev and noexec off the read-only parts of /proc"},
 	{"crun", "mounts", "/sys/fs/cgroup/unified ", "hidden from crun, see witness"},
-	{"crun", "dev", "/dev/core ", "crun links /dev/core to /proc/kcore"},
+	{"", "dev", "/dev/core ", "runc and crun link /dev/core to /proc/kcore, which is masked"},
 	{"crun", "cgroup", "0::", "hidden from crun, see witness"},
 }
 
@@ -70,6 +71,8 @@ func isExplained(runtime, key, line string) bool {
 		return (e.runtime == "" || e.runtime == runtime) && e.key == key && strings.Contains(line, e.has)
 	})
 }
+
+var receives = regexp.MustCompile(`\bmaster:[0-9]+`)
 
 // flatten makes lines of a report, so that two can be compared as sets.
 func flatten(t *testing.T, report []byte) []string {
@@ -158,7 +161,10 @@ func TestWitnessesSeeTheSameFromInside(t *testing.T) {
 					t.Logf("SKIPPED: no %s to compare with", runtime)
 					continue
 				}
-				theirs := flatten(t, witness(t, runtime, filepath.Dir(root)))
+				// Where the host's mounts are shared, theirs receive what is mounted on
+				// the host later; ours are private unless the config asks for that.
+				private := receives.ReplaceAll(witness(t, runtime, filepath.Dir(root)), nil)
+				theirs := flatten(t, private)
 				report := func(who string, lines, other []string) {
 					for _, l := range lines {
 						key, line, _ := strings.Cut(l, "\t")
@@ -200,6 +206,7 @@ func TestWitnessesRefuseTheSameCalls(t *testing.T) {
 	// left out of its filter: they get the default action there, and by the rule
 	// of runc ENOSYS above the last known one.
 	const newestKnown = 448
+	const uretprobe = 335 // of 2024, in a gap
 	ours := runOnce(t, rt, root, s, CreateOptions{})
 	if ours.err != nil {
 		t.Fatal(ours.err)
@@ -213,7 +220,7 @@ func TestWitnessesRefuseTheSameCalls(t *testing.T) {
 	for i := range mine {
 		var nr int
 		fmt.Sscan(mine[i], &nr)
-		if mine[i] != theirs[i] && nr <= newestKnown {
+		if mine[i] != theirs[i] && nr <= newestKnown && nr != uretprobe {
 			t.Errorf("call %s under runc, %s under peel", theirs[i], mine[i])
 		}
 	}

@@ -373,7 +373,7 @@ func descriptors() map[string]string {
 		for _, n := range names {
 			if n != strconv.Itoa(int(d.Fd())) {
 				to, _ := os.Readlink("/proc/self/fd/" + n)
-				if strings.HasPrefix(to, "anon_inode:") || strings.HasPrefix(to, "/sys/fs/cgroup/cpu/cpu.cfs_") { // of the Go runtime itself
+				if strings.HasPrefix(to, "anon_inode:") || strings.HasPrefix(to, "/sys/fs/cgroup/") && strings.HasPrefix(filepath.Base(to), "cpu.") { // of the Go runtime itself
 					continue
 				}
 				fds[n] = to
