@@ -27,6 +27,9 @@ type Group struct {
 	config  *cgroups.Cgroup
 	// beside: the directory that limits processes is left out.
 	beside bool
+	// pids is the limit on processes; nil is none. It is kept apart from config,
+	// whose resources the manager replaces by those that it has set.
+	pids *int64
 }
 
 // Config says what group to make.
@@ -54,7 +57,7 @@ func New(c Config) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", c.Path, err)
 	}
-	return &Group{manager: m, config: config}, nil
+	return &Group{manager: m, config: config, pids: r.PidsLimit}, nil
 }
 
 // Open finds the group that a container was put in, by its Paths.
@@ -132,11 +135,11 @@ func (g *Group) Limit() error {
 // LimitPids limits the number of processes. It comes last: until its execve the
 // guest is a Go program, and has more threads than a container may be allowed.
 func (g *Group) LimitPids() error {
-	if g == nil || g.config.Resources.PidsLimit == nil {
+	if g == nil || g.pids == nil {
 		return nil
 	}
 	limit := "max"
-	if n := *g.config.Resources.PidsLimit; n > 0 {
+	if n := *g.pids; n > 0 {
 		limit = strconv.FormatInt(n, 10)
 	}
 	return g.setPids(limit)
@@ -145,7 +148,7 @@ func (g *Group) LimitPids() error {
 // FreePids takes the limit on processes back, for a guest that could not become
 // the program and has to say so.
 func (g *Group) FreePids() error {
-	if g == nil || g.config.Resources.PidsLimit == nil {
+	if g == nil || g.pids == nil {
 		return nil
 	}
 	return g.setPids("max")
