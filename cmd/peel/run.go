@@ -104,7 +104,7 @@ executed, 127 if it is not there.`,
 	flags.StringArrayVar(&f.ulimits, "ulimit", nil, "set a resource limit, `NAME=SOFT[:HARD]`")
 	flags.StringArrayVar(&f.wishes.CapAdd, "cap-add", nil, "add `CAPABILITY`, or ALL")
 	flags.StringArrayVar(&f.wishes.CapDrop, "cap-drop", nil, "drop `CAPABILITY`, or ALL")
-	flags.StringArrayVar(&f.security, "security-opt", nil, "`OPTION`: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE")
+	flags.StringArrayVar(&f.security, "security-opt", nil, "`OPTION`: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE|unconfined, label=type:TYPE")
 	flags.StringVar(&f.network, "network", "none", "`MODE`: none or host")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "not supported yet: use --network host")
 	flags.StringVar(&f.when, "pull", pullMissing, "`WHEN` to ask the registry: missing, always, never")
@@ -323,7 +323,8 @@ func environment(files, flags []string) ([]string, error) {
 	return env, nil
 }
 
-func (f *runFlags) securityOptions() error {
+func (f *runFlags) securityOptions() (err error) {
+	var labels []string
 	for _, o := range f.security {
 		key, value, ok := strings.Cut(o, "=")
 		if !ok {
@@ -343,11 +344,17 @@ func (f *runFlags) securityOptions() error {
 			f.wishes.Seccomp = bundle.Seccomp{Profile: string(b)}
 		case key == "apparmor" && value != "":
 			f.wishes.AppArmor = value
+		case key == "label" && value == "disable": // nothing is labelled unasked
+		case key == "label" && value != "":
+			labels = append(labels, value)
 		default:
-			return fmt.Errorf("--security-opt %q: want no-new-privileges, seccomp=FILE|unconfined or apparmor=PROFILE", o)
+			return fmt.Errorf("--security-opt %q: want no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE|unconfined or label=type:TYPE", o)
 		}
 	}
-	return nil
+	if len(labels) > 0 {
+		f.wishes.SELinux, err = run.SELinuxLabel(labels)
+	}
+	return err
 }
 
 // maxConfig bounds a config.json; real ones are some ten KiB.

@@ -181,6 +181,8 @@ func imageSpec(img *store.Image, root *os.File, command []string, f runFlags) (*
 	if os.Geteuid() != 0 {
 		bo.Unprivileged = true
 		bo.UIDMappings, bo.GIDMappings = run.UserMaps()
+	} else if bo.Wishes.AppArmor == "" {
+		bo.Wishes.AppArmor = run.DefaultAppArmorProfile()
 	}
 	made, err := bundle.Spec(img.Config, root, bo)
 	if err != nil {

@@ -26,7 +26,10 @@ type Wishes struct {
 	// ReadOnly makes the root file system read-only.
 	ReadOnly        bool
 	NoNewPrivileges bool
-	AppArmor        string
+	// AppArmor is the name of a profile, or unconfined for none.
+	AppArmor string
+	// SELinux is the label of the process.
+	SELinux string
 	// HostNetwork takes away the container's own network namespace.
 	HostNetwork bool
 	// Mounts take the place of those at the same destination.
@@ -94,8 +97,15 @@ func (w *Wishes) process(spec *specs.Spec) error {
 	if w.NoNewPrivileges {
 		p.NoNewPrivileges = true
 	}
-	if w.AppArmor != "" {
+	switch w.AppArmor {
+	case "":
+	case "unconfined":
+		p.ApparmorProfile = ""
+	default:
 		p.ApparmorProfile = w.AppArmor
+	}
+	if w.SELinux != "" {
+		p.SelinuxLabel = w.SELinux
 	}
 	p.Rlimits = append(p.Rlimits, w.Rlimits...)
 	return w.capabilities(p)

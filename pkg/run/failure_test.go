@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"peel/pkg/run/internal/apparmor"
 )
 
 // elfHeader is the start of a program for a machine, with a loader if one is
@@ -147,6 +149,13 @@ func TestASetUpThatFailsSaysWhatAndLeavesNothing(t *testing.T) {
 	needRoot(t)
 	rt := newRuntime(t)
 	root := newRootfs(t, map[string]string{"file": "x"})
+	noProfile, noLabel, noMountLabel := "process.apparmorProfile: this kernel does not use AppArmor", "process.selinuxLabel: this kernel", "linux.mountLabel: this kernel"
+	if apparmor.Enabled() {
+		noProfile = "AppArmor profile no-such-profile: the kernel has no profile of this name loaded"
+	}
+	if usesSELinux() {
+		noLabel, noMountLabel = "SELinux label", "mount"
+	}
 	for name, c := range map[string]struct {
 		change func(*specs.Spec)
 		says   string
@@ -163,8 +172,9 @@ func TestASetUpThatFailsSaysWhatAndLeavesNothing(t *testing.T) {
 		"a working directory that is a file": {func(s *specs.Spec) { s.Process.Cwd = "/file" }, "working directory /file"},
 		"an unknown capability":              {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_FLY"} }, "CAP_FLY"},
 		"an unknown limit":                   {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_FUN"}} }, "RLIMIT_FUN"},
-		"a profile of AppArmor without it":   {func(s *specs.Spec) { s.Process.ApparmorProfile = "no-such-profile" }, "AppArmor profile no-such-profile"},
-		"a label of SELinux without it":      {func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:no_such_t:s0" }, "SELinux label"},
+		"a profile of AppArmor without it":   {func(s *specs.Spec) { s.Process.ApparmorProfile = "no-such-profile" }, noProfile},
+		"a label of SELinux without it":      {func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:no_such_t:s0" }, noLabel},
+		"a label for mounts without it":      {func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:no_such_t:s0" }, noMountLabel},
 		"a namespace of another kind": {func(s *specs.Spec) {
 			joining(s, specs.NetworkNamespace, "/proc/self/ns/uts")
 		}, "join namespace /proc/self/ns/uts"},

@@ -219,6 +219,9 @@ func (p *process) label() error {
 		if err == unix.ENOENT { // before Linux 5.8
 			err = p.writeProc("thread-self/attr/exec", "exec "+profile)
 		}
+		if err == unix.ENOENT {
+			return &proto.Failure{Stage: "AppArmor profile", Path: profile, Errno: unix.ENOENT, Text: "the kernel has no profile of this name loaded"}
+		}
 		if err != nil {
 			return proto.Fail("AppArmor profile", profile, err)
 		}

@@ -269,6 +269,10 @@ func main() {
 			}
 		}
 		fmt.Println(strings.Join(ids, "|"))
+	case "mount":
+		try("mount", syscall.Mount("tmpfs", args[0], "tmpfs", 0, ""))
+	case "umount":
+		try("umount", syscall.Unmount(args[0], 0))
 	case "namespaces": // tries to make and mount what it must not
 		const newUser = syscall.CLONE_NEWUSER
 		try("mount", syscall.Mount("cgroup", "/mnt", "cgroup", 0, "memory"))
