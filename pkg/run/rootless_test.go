@@ -19,7 +19,10 @@ import (
 
 // asUser runs this test once more as a user who is in no file of the system, and
 // says whether this is that run.
-func asUser(t *testing.T) bool {
+func asUser(t *testing.T) bool { return asUserIn(t, nil) }
+
+// asUserIn has that user in the cgroup that place makes for him.
+func asUserIn(t *testing.T, place func(uid int) *os.File) bool {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		return true
@@ -57,6 +60,9 @@ func asUser(t *testing.T) bool {
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + filepath.Join(dir, "tmp"), "PEEL_TEST_PROBE=" + filepath.Join(dir, "probe"), "HOME=" + dir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	if place != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(place(uid).Fd())
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS")) && !bytes.Contains(out, []byte("--- SKIP")) {
 		t.Errorf("as user %d: %v\n%s", uid, err, out)

@@ -61,6 +61,9 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 	if err != nil {
 		return nil, err
 	}
+	if err := readyLabels(spec.Process, spec.Linux.MountLabel); err != nil {
+		return nil, err
+	}
 	_, ownUser := namespace(spec, specs.UserNamespace)
 	group, err := c.newGroup(spec, ownUser)
 	if err != nil {
@@ -129,20 +132,24 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 	}, nil
 }
 
-// newGroup prepares the container's cgroups. A user has none to make: to run
-// without limits that were asked for would be another container.
+// newGroup prepares the container's cgroups. A user makes some only where limits
+// ask for it: to run without them would be another container.
 func (c *Container) newGroup(spec *specs.Spec, ownUser bool) (*cgroup.Group, error) {
-	if os.Geteuid() != 0 {
-		if limited(spec.Linux.Resources) {
-			return nil, &UnsupportedError{"linux.resources", "limits on resources need root"}
-		}
-		return nil, nil
-	}
-	path := spec.Linux.CgroupsPath
-	if path == "" {
+	path := filepath.Join("/", spec.Linux.CgroupsPath)
+	if path == "/" {
 		path = "/peel/" + c.ID
 	}
-	return cgroup.New(cgroup.Config{Path: filepath.Join("/", path), Resources: spec.Linux.Resources, OwnUserNS: ownUser})
+	if os.Geteuid() != 0 {
+		if !limited(spec.Linux.Resources) {
+			return nil, nil
+		}
+		dir, err := cgroup.Delegated()
+		if err != nil {
+			return nil, &UnsupportedError{"linux.resources", err.Error()}
+		}
+		path = filepath.Join(dir, path)
+	}
+	return cgroup.New(cgroup.Config{Path: path, Resources: spec.Linux.Resources, OwnUserNS: ownUser})
 }
 
 // limited says whether there are limits. Device rules do not count: they are

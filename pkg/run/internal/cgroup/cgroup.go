@@ -82,7 +82,7 @@ func (g *Group) Create() error {
 	if err := g.manager.Apply(-1); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
-	return nil
+	return g.checkControllers()
 }
 
 // A process is best born in its group. To move one that lives takes the lock
