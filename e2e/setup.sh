@@ -21,8 +21,12 @@ tests="$demo
 	/usr/include/stdlib.h    libc6-dev
 	crun                     crun
 	fsck.erofs               erofs-utils
+	mkfs.ext4                e2fsprogs
+	newuidmap                uidmap
 	podman                   podman
+	qemu-system-x86_64       qemu-system-x86
 	skopeo                   skopeo
+	strace                   strace
 "
 case ${1:-tests} in
 demo) wanted=$demo ;;

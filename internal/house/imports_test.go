@@ -41,6 +41,8 @@ var mayImport = map[string][]string{
 	"peel/e2e/images":               {"peel/e2e/layout", "peel/e2e/tars"},
 	"peel/e2e/tars":                 {"peel/e2e/layout"},
 	"peel/e2e/registry":             {"peel/e2e/layout"},
+	"peel/e2e/vm/init":              {"peel/e2e/vm/job"},
+	"peel/e2e/vm":                   {"peel/e2e/vm/job"},
 	"peel/e2e/lab":                  {"peel/e2e/*"},
 	"peel/e2e/user":                 {"peel/internal/*"},
 	"peel/pkg/run":                  {"peel/pkg/export", "peel/pkg/progress", "peel/pkg/run/internal/*", "peel/internal/*"},

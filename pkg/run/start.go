@@ -135,10 +135,11 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 // newGroup prepares the container's cgroups. A user makes some only where limits
 // ask for it: to run without them would be another container.
 func (c *Container) newGroup(spec *specs.Spec, ownUser bool) (*cgroup.Group, error) {
-	path := filepath.Join("/", spec.Linux.CgroupsPath)
-	if path == "/" {
+	path := spec.Linux.CgroupsPath
+	if path == "" {
 		path = "/peel/" + c.ID
 	}
+	path = filepath.Join("/", path)
 	if os.Geteuid() != 0 {
 		if !limited(spec.Linux.Resources) {
 			return nil, nil
