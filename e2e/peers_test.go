@@ -45,6 +45,15 @@ func podmanRootfs(t *testing.T, ref, dir string) string {
 // podmanIn returns podman with a storage below dir, and unmounts all that it
 // mounts there.
 func podmanIn(t *testing.T, dir string) func(args ...string) string {
+	podman := podmanCommand(t, dir)
+	return func(args ...string) string {
+		cmd := podman(args...)
+		return output(t, cmd.Args[0], cmd.Args[1:]...)
+	}
+}
+
+// podmanCommand is podmanIn for one who looks at failures himself.
+func podmanCommand(t *testing.T, dir string) func(args ...string) *exec.Cmd {
 	root := filepath.Join(dir, "storage")
 	run, err := os.MkdirTemp("", "pod-") // podman allows it no more than 50 characters
 	if err != nil {
@@ -64,8 +73,8 @@ func podmanIn(t *testing.T, dir string) func(args ...string) string {
 			}
 		}
 	})
-	return func(args ...string) string {
-		return output(t, "podman", append([]string{"--root", root, "--runroot", run, "--storage-driver", "overlay"}, args...)...)
+	return func(args ...string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "podman", append([]string{"--root", root, "--runroot", run, "--storage-driver", "overlay"}, args...)...)
 	}
 }
 

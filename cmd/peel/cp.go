@@ -15,6 +15,7 @@ import (
 
 	"peel/internal/beneath"
 	"peel/pkg/cp"
+	"peel/pkg/export"
 	"peel/pkg/progress"
 	"peel/pkg/run"
 )
@@ -104,6 +105,9 @@ func (a *app) copyOut(ctx context.Context, from, to string, req cpRequest, o cp.
 	}
 	src := cp.Place{Root: beneath.New(root), Path: path}
 	defer src.Root.Close()
+	if os.Geteuid() != 0 {
+		o.Form = export.OverrideStat // in which a user's containers have what he may not
+	}
 	if to == "-" {
 		widen(a.stdout)
 		return cp.Copied{}, cp.Pack(ctx, src, a.stdout, o)

@@ -51,6 +51,8 @@ type Place struct {
 type Options struct {
 	// FollowLink copies what the source leads to if it is a link.
 	FollowLink bool
+	// Form is how the source keeps owners, modes and devices.
+	Form export.Form
 	// Privileges keeps set-id bits and extended attributes.
 	Privileges bool
 	// Owner says to whom a copy belongs, by the owner of the original; nil leaves it
@@ -161,7 +163,7 @@ func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // pack writes the source under a name; its content alone if that is empty.
 func (s *source) pack(ctx context.Context, name string, w io.Writer, o Options) error {
-	eo := export.Options{Mounts: true, Progress: o.Progress}
+	eo := export.Options{Form: o.Form, Mounts: true, Progress: o.Progress}
 	if name == "" {
 		return export.Tree(ctx, s.handle, w, eo)
 	}
