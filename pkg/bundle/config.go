@@ -57,7 +57,12 @@ func Config(s *specs.Spec, p ocispec.Platform) ocispec.Image {
 	if n := len(c.Env); n > 0 && strings.HasPrefix(c.Env[n-1], "HOME=") {
 		c.Env = c.Env[:n-1]
 	}
-	if u := s.Process.User; u.UID != 0 || u.GID != 0 {
+	switch u := s.Process.User; {
+	case u.UID == 0 && u.GID == 0:
+	case slices.ContainsFunc(u.AdditionalGids, func(g uint32) bool { return g != u.GID }):
+		// An image that named a group would have no others.
+		c.User = fmt.Sprint(u.UID)
+	default:
 		c.User = fmt.Sprintf("%d:%d", u.UID, u.GID)
 	}
 	return img

@@ -19,6 +19,7 @@ const (
 	// stagingPrefix is that of package unpack: each removes what killed processes
 	// have left of either.
 	stagingPrefix = ".peel-"
+	stagingRandom = 10 // letters and digits behind it
 
 	// A layer has set-id programs and the users' passwords in it. What keeps other
 	// users away is the mode of a new layout's directory, which its owner may change.
@@ -76,11 +77,11 @@ func checkTarget(target string) error {
 func (s *Stage) make(beside string) error {
 	sweep(beside)
 	for range 100 {
-		dir := filepath.Join(beside, stagingPrefix+strings.ToLower(rand.Text()[:10]))
-		if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
+		dir := filepath.Join(beside, stagingPrefix+strings.ToLower(rand.Text()[:stagingRandom]))
+		if err := unix.Mkdir(dir, 0o700); err == unix.EEXIST {
 			continue
 		} else if err != nil {
-			return err
+			return &fs.PathError{Op: "write in", Path: beside, Err: err}
 		}
 		// Before it is locked, another process may take it for an abandoned one.
 		lock, err := tryLock(dir)
@@ -96,7 +97,7 @@ func (s *Stage) make(beside string) error {
 		}
 		return nil
 	}
-	return &fs.PathError{Op: "stage in", Path: beside, Err: fs.ErrExist}
+	return &fs.PathError{Op: "write in", Path: beside, Err: fs.ErrExist}
 }
 
 // makeTree makes the directories of a layout, with modes that no umask changes.
@@ -135,7 +136,7 @@ func sweep(dir string) {
 	}
 	for _, path := range names {
 		info, err := os.Lstat(path)
-		if err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+		if err != nil || len(info.Name()) != len(stagingPrefix)+stagingRandom || !info.IsDir() || info.Mode().Perm() != 0o700 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
 			continue
 		}
 		if lock, err := tryLock(path); err == nil && lock != nil {

@@ -140,8 +140,11 @@ func exportMain() {
 	if err == nil {
 		go func() {
 			// Nothing is ever sent: the parent is gone.
-			_, _ = unix.Read(proto.ReportFD, make([]byte, 1))
-			os.Exit(125)
+			for {
+				if _, err := unix.Read(proto.ReportFD, make([]byte, 1)); err != unix.EINTR {
+					os.Exit(125)
+				}
+			}
 		}()
 		err = cfg.export()
 	}
