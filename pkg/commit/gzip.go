@@ -39,8 +39,9 @@ const (
 	// gzipPieceSize is so large that references to earlier pieces, which there are
 	// none of, are not missed, and so small that all processors soon have one.
 	gzipPieceSize = 512 << 10
-	// gzipLevel is between 1 and 9.
-	gzipLevel = 5
+	// gzipLevel is between 1 and 9. Of nginx's root file system, 186 MB, it makes 74
+	// in 0.8 s of one processor; 6 would make 70 in 1.4 s.
+	gzipLevel = 3
 )
 
 // newGzipWriter compresses with so many goroutines, which end with Close.
