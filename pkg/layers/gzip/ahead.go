@@ -72,8 +72,8 @@ type stretch struct {
 const (
 	segmentSize = 2 << 20 // holds some 80 blocks; with half as much, more of it is decoded marked
 
-	// Bounds of a stretch's output. A segment that inflates to more is left to
-	// the Reader.
+	// How much output a stretch has when it ends with the present block, or member.
+	// Where that has as much again, it is all left to the Reader.
 	maxMarked = 4 << 20 // symbols
 	maxPlain  = 16 << 20
 

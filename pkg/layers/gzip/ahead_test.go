@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -135,6 +136,35 @@ func TestDecodingAheadGivesTheSame(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// What has become long is not decoded twice: it ends with the block in work.
+func TestALongStretchEndsBetweenBlocks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	var zeros, copies []byte // that never, and always, reach back to the beginning
+	for len(zeros) < 50<<20 {
+		zeros = append(zeros, make([]byte, 2000)...)
+		zeros = binary.LittleEndian.AppendUint64(zeros, rnd.Uint64())
+	}
+	for one := likeALayer(20_000); len(copies) < 20<<20; copies = append(copies, one...) {
+		for range 40 {
+			one[rnd.IntN(len(one))]++
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		data     []byte
+		segments int // that have a stretch
+	}{{"bytes", zeros, 1}, {"symbols", copies, 2}} {
+		in := compressed(t, 6, c.data)
+		got, taken, err := readAhead(in, 2, len(in)/2+1)
+		if err != nil || !bytes.Equal(got, c.data) {
+			t.Errorf("%s: %d bytes, %v; want %d", c.name, len(got), err, len(c.data))
+		}
+		if taken < c.segments {
+			t.Errorf("%s: %d stretches were taken, want %d", c.name, taken, c.segments)
 		}
 	}
 }

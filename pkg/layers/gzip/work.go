@@ -85,11 +85,14 @@ func (w *worker) decode(s *segment, st *stretch) bool {
 		for i, s := range st.marked[len(st.marked)-inflate.History:] {
 			history[i] = byte(s)
 		}
-		err = w.decodePlain(st, w.z.member.Decode)
+		err = w.decodePlain(st, w.z.member.Decode, w.stopSoon)
 	}
 	st.end, st.last = w.z.member.Bit(), err == io.EOF
 	return err == io.EOF || err == inflate.ErrStop
 }
+
+// stopSoon ends the stretch with the present block, for it has become long.
+func (w *worker) stopSoon() { w.z.member.StopAt(w.z.member.Bit()) }
 
 // begin moves the worker's input to a byte of s.
 func (w *worker) begin(s *segment, at int) {
@@ -107,7 +110,7 @@ func (w *worker) decodeMembers(s *segment, at int, st *stretch) bool {
 		return false
 	}
 	w.plainWindow(st)
-	err := w.decodePlain(st, w.z.Decode)
+	err := w.decodePlain(st, w.z.Decode, func() { w.z.stopAt = w.z.in.Offset() })
 	st.end = 8 * w.z.in.Offset()
 	return err == io.EOF || err == errNextMember
 }
@@ -130,13 +133,16 @@ func findMember(data []byte) int {
 
 // decodeMarked decodes until no match can reach a marker, and then returns nil.
 func (w *worker) decodeMarked(st *stretch) error {
-	const step = 128 << 10
+	const step = 32 << 10
 	if st.marked == nil {
 		st.marked = inflate.Markers()
 	}
 	out, pos := st.marked[:inflate.History], inflate.History
 	defer func() { st.marked = out[:pos] }()
-	for len(out) < maxMarked {
+	for len(out) < 2*maxMarked {
+		if len(out) >= maxMarked {
+			w.stopSoon()
+		}
 		out = grow(out, step)
 		for len(out)-pos >= inflate.Slack {
 			var err error
@@ -161,7 +167,8 @@ func (w *worker) plainWindow(st *stretch) []byte {
 }
 
 // decodePlain decodes bytes behind the history in st.plain until there is an error.
-func (w *worker) decodePlain(st *stretch, decode func([]byte, int) (int, error)) error {
+// When they have become many, it calls enough, which should make one.
+func (w *worker) decodePlain(st *stretch, decode func([]byte, int) (int, error), enough func()) error {
 	out, pos := st.plain, inflate.History
 	defer func() { st.plain = out[:pos] }()
 	for {
@@ -170,8 +177,11 @@ func (w *worker) decodePlain(st *stretch, decode func([]byte, int) (int, error))
 			return err
 		}
 		if len(out)-pos < inflate.Slack {
-			if len(out) >= maxPlain {
+			if len(out) >= 2*maxPlain {
 				return errTooFar
+			}
+			if len(out) >= maxPlain {
+				enough()
 			}
 			out = grow(out, plainStep)
 		}

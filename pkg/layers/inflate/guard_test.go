@@ -14,7 +14,7 @@ import (
 
 // guarded returns n bytes with memory behind them, and with atStart before them,
 // whose touch kills the process.
-func guarded(t *testing.T, n int, atStart bool) []byte {
+func guarded(t testing.TB, n int, atStart bool) []byte {
 	t.Helper()
 	page := unix.Getpagesize()
 	size := (n + page - 1) / page * page

@@ -2,8 +2,11 @@ package inflate
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"slices"
 	"testing"
+	"unsafe"
 )
 
 // long is contents of many blocks, and where each dynamic block but the last
@@ -110,4 +113,49 @@ func TestMarkedOutputGoesOnAsBytes(t *testing.T) {
 			t.Errorf("from bit %d: %d bytes, %v; want %d", at, stop-History, err, len(want))
 		}
 	}
+}
+
+// marked is what a loop makes of a stream that has History unknown bytes before it.
+func marked(kind loopKind, z []byte, out []uint16) (symbols []uint16, bit int64, err error) {
+	in := Input{view: z, err: io.EOF}
+	d := Decoder{using: kind}
+	if err := d.ResetAt(&in, 0); err != nil {
+		return nil, 0, err
+	}
+	copy(out, Markers())
+	end, err := d.DecodeMarked(out, History)
+	return out[History:end], d.Bit(), err
+}
+
+// The marked loops make the same of any stream, however much room there is, and
+// touch nothing outside.
+func FuzzMarked(f *testing.F) {
+	for _, v := range vectors {
+		f.Add(stream(v.in), uint16(300))
+	}
+	for _, data := range samples() {
+		f.Add(deflate(f, data[:min(len(data), 3000)], 9), uint16(5000))
+		f.Add(deflate(f, data[:min(len(data), 3000)], 1), uint16(1000))
+	}
+	f.Fuzz(func(t *testing.T, z []byte, room uint16) {
+		input := guarded(t, len(z), false)
+		copy(input, z)
+		memory := guarded(t, 2*(History+int(room)), false)
+		out := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(memory))), len(memory)/2)
+		want, wantBit, wantErr := marked(carefulLoop, z, make([]uint16, len(out)))
+		for _, kind := range []loopKind{bestLoop} {
+			got, bit, err := marked(kind, input, out)
+			if err == nil || wantErr == nil {
+				// They may stop at different places in the last of the room.
+				n := min(len(got), len(want))
+				if !slices.Equal(got[:n], want[:n]) || err == nil && len(out)-History-len(got) >= Slack {
+					t.Errorf("loop %d: %d symbols, %v; want %d, %v", kind, len(got), err, len(want), wantErr)
+				}
+				continue
+			}
+			if !slices.Equal(got, want) || bit != wantBit || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+				t.Errorf("loop %d: %d symbols to bit %d, %v; want %d, %d, %v", kind, len(got), bit, err, len(want), wantBit, wantErr)
+			}
+		}
+	})
 }

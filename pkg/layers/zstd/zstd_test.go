@@ -276,7 +276,7 @@ func FuzzAhead(f *testing.F) {
 	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x58\x03\x00\x00x"), uint16(1), uint16(0))
 	f.Fuzz(func(t *testing.T, blob []byte, batch, after uint16) {
 		want, wantErr := serially(bytes.NewReader(blob))
-		got, _, err := readAhead(t, bytes.NewReader(blob), min(int64(after), int64(len(want))), int(batch))
+		got, _, err := readAhead(t, bytes.NewReader(blob), min(int64(after), int64(len(want))), 1+int(batch))
 		same(t, got, err, want, wantErr)
 	})
 }
