@@ -21,6 +21,8 @@ type Container struct {
 	rt *Runtime
 	// tree is the opened tree of Root.Image, for whoever needs it first.
 	tree atomic.Pointer[Tree]
+	// spec is what config.json holds, for the first start.
+	spec atomic.Pointer[specs.Spec]
 }
 
 // Record is the file container.json.
@@ -252,6 +254,14 @@ func (rt *Runtime) load(id string) (*Container, error) {
 func (c *Container) Spec() (*specs.Spec, error) {
 	s := &specs.Spec{}
 	return s, readJSON(c.rt.configFile(c.ID), s)
+}
+
+// takeSpec is Spec for the first start: what was just written need not be read.
+func (c *Container) takeSpec() (*specs.Spec, error) {
+	if s := c.spec.Swap(nil); s != nil {
+		return s, nil
+	}
+	return c.Spec()
 }
 
 // Status looks at the container's files and at its process.

@@ -62,7 +62,7 @@ type Populated struct {
 
 // Create makes a container that does not run yet. Its config is checked whole:
 // a wish that cannot be kept is an *UnsupportedError, never dropped. The spec
-// is not kept. With o.Populate, root is to be empty and spec nil.
+// must not change until the container has been started or let go. With o.Populate, root is to be empty and spec nil.
 func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o CreateOptions) (*Container, error) {
 	if o.Populate == nil {
 		if err := validate(spec); err != nil {
@@ -162,11 +162,11 @@ func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes
 	}
 	// What goes away by itself need not survive a power failure.
 	durable := !o.AutoRemove
-	if err := writeJSON(filepath.Join(tmp, "config.json"), spec, durable); err != nil {
+	if err := newJSON(filepath.Join(tmp, "config.json"), spec, durable); err != nil {
 		return nil, err
 	}
 	for {
-		if err := writeJSON(filepath.Join(tmp, "container.json"), &c.Record, durable); err != nil {
+		if err := newJSON(filepath.Join(tmp, "container.json"), &c.Record, durable); err != nil {
 			return nil, err
 		}
 		if err := os.Rename(tmp, rt.dataDir(id)); err != nil {
@@ -185,6 +185,7 @@ func (rt *Runtime) record(id, tmp string, root Rootfs, spec *specs.Spec, volumes
 		}
 		c.Name = randomName() + "_" + id[:4]
 	}
+	c.spec.Store(spec)
 	if durable {
 		return c, syncDir(rt.containers())
 	}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,21 +30,11 @@ func readJSON(name string, v any) error {
 // writeJSON replaces name: a reader sees the old content or the new one. With
 // durable it is on disk before the name is.
 func writeJSON(name string, v any, durable bool) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	if err == nil && durable {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
+	err = fillJSON(f, v, durable)
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}
@@ -51,6 +42,27 @@ func writeJSON(name string, v any, durable bool) error {
 		os.Remove(f.Name())
 	}
 	return err
+}
+
+// newJSON writes name in a directory that nobody looks into yet.
+func newJSON(name string, v any, durable bool) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return fillJSON(f, v, durable)
+}
+
+// fillJSON writes f and closes it.
+func fillJSON(f *os.File, v any, durable bool) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		_, err = f.Write(b)
+	}
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func syncDir(dir string) error {

@@ -57,7 +57,7 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 	if err := c.cleanUpBefore(restarts); err != nil {
 		return nil, err
 	}
-	spec, err := c.Spec()
+	spec, err := c.takeSpec()
 	if err != nil {
 		return nil, err
 	}
@@ -87,14 +87,12 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 		}
 		defer mount.Close()
 	}
-	seccompProfile := spec.Linux.Seccomp
-	spec.Linux.Seccomp = nil // the guest gets the program
 	l := monitor.Launch{
-		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: spec, User: c.User, OwnUserNS: ownUser, Init: c.Init, Fill: c.toFill(), Bundle: c.hookState(spec, "", 0).Bundle},
+		Guest:   proto.Guest{ID: c.ID, Root: c.root(), Spec: proto.NewSpec(spec), User: c.User, OwnUserNS: ownUser, Init: c.Init, Fill: c.toFill(), Bundle: c.hookState(spec, "", 0).Bundle},
 		Group:   group,
 		Streams: monitor.Streams(streams),
 		Tree:    mount,
-		Filter:  func() (*proto.Filter, error) { return filter(seccompProfile) },
+		Filter:  func() (*proto.Filter, error) { return filter(spec.Linux.Seccomp) },
 		Created: func(pid int) error { return c.created(spec, pid) },
 	}
 	last := LastRun{Started: time.Now(), RestartCount: restarts}

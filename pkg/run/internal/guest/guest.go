@@ -79,7 +79,7 @@ func die(err error) {
 }
 
 func (g *guest) run() error {
-	if r := g.Spec.Linux.Resources; r != nil && r.Pids != nil {
+	if g.Spec.Linux.Pids != nil {
 		spareThreads() // long before they are needed: until they idle they are none
 	}
 	unix.Umask(0)

@@ -88,7 +88,7 @@ func (c *cradle) start(role string, s Streams, p *pipes, extra []*os.File) (*Chi
 
 // environ is the environment of our own children: nothing of the caller's, and
 // no more threads than they need.
-func environ() []string { return []string{"GOMAXPROCS=2"} }
+func environ() []string { return []string{"GOMAXPROCS=1"} }
 
 // byGo is how Go starts programs.
 func (c *cradle) byGo(path, role string, files []uintptr, cgroup int) (*Child, error) {

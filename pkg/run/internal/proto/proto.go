@@ -56,9 +56,9 @@ type Root struct {
 
 // Guest is all that the guest is told.
 type Guest struct {
-	ID   string      `json:"id"`
-	Root Root        `json:"root"`
-	Spec *specs.Spec `json:"spec"`
+	ID   string `json:"id"`
+	Root Root   `json:"root"`
+	Spec *Spec  `json:"spec"`
 	// User is docker's user[:group], looked up in the root file system; empty:
 	// Spec.Process.User counts.
 	User string `json:"user,omitempty"`
