@@ -101,11 +101,14 @@ func localHint(err error) string {
 		disk        *store.Error
 		layer       *unpack.LayerError
 		space       *unpack.SpaceError
+		parent      *unpack.ParentError
 	)
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	switch {
 	case errors.Is(err, unpack.ErrNotEmpty):
 		return "choose another directory, or --force to replace this one"
+	case errors.As(err, &parent):
+		return fmt.Sprintf("make it first, as with 'mkdir -p %s'", parent.Path)
 	case errors.Is(err, unpack.ErrNotDirectory), errors.Is(err, unpack.ErrMountPoint):
 		return "choose another directory, which need not be there yet"
 	case errors.Is(err, image.ErrExists):

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -84,7 +86,8 @@ func (a *app) runMapped(ctx context.Context, ids userns.Maps, args []string) err
 		if err != nil {
 			return err
 		}
-		env = append(env, "PEEL_ROOT="+root)
+		// One that is there is empty, and would come first.
+		env = append(slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "PEEL_ROOT=") }), "PEEL_ROOT="+root)
 	}
 	theirs, ours, err := os.Pipe()
 	if err != nil {

@@ -70,7 +70,7 @@ func (s *shared) implicitAttrs(times [2]unix.Timespec) attrs {
 // files to others needs to read and write his own: a container's root, whose they
 // are, could whatever they say.
 func (s *shared) realMode(typ, mode uint32) uint32 {
-	if s.dropSetID && typ != unix.S_IFDIR {
+	if s.dropSetID && typ == unix.S_IFREG {
 		mode &^= setID
 	}
 	switch {

@@ -34,6 +34,15 @@ type (
 	LimitError = changeset.LimitError
 )
 
+// ParentError reports that the directory which DIR is to lie in is not there.
+type ParentError struct {
+	Path string
+	Err  error
+}
+
+func (e *ParentError) Error() string { return e.Path + ": " + e.Err.Error() }
+func (e *ParentError) Unwrap() error { return e.Err }
+
 // SpaceError reports, before anything is written, that the file system of DIR
 // has less room than the image needs at the very least.
 type SpaceError struct {

@@ -32,7 +32,7 @@ func sampleImage() (blobs, *store.Image) {
 		fmt.Fprintf(&b, "file usr/share/d%d/f%d text%d own=%d:%d\n", i%7, i, i, i%3, i%2)
 	}
 	return imageOf(
-		tarOf(append(parse("dir usr; dir usr/bin; link bin usr/bin; dir etc; file etc/passwd root; dir gone; file gone/x 1;"+b.String()),
+		tarOf(append(parse("dir usr; dir usr/bin; link bin usr/bin; dir etc; file etc/passwd root; dir gone; file gone/x 1; file attr x x:user.a=1; fifo p; char null 1:3 own=7:7;"+b.String()),
 			entry{kind: "file", name: "large", arg: strings.Repeat("0123456789abcdef", 1<<17), mode: 0o4755, mtime: parseEntry([]string{"fifo", "x"}).mtime})),
 		tarOf(parse("file bin/tool 2; file .wh.gone; hard bin/again etc/passwd; file usr/share/d1/.wh..wh..opq")),
 		tarOf(parse("file etc/passwd other; dir usr mode=0711")))
@@ -231,69 +231,6 @@ func TestMain(m *testing.M) {
 		select {}
 	}}, img, dir, Options{Form: Rootfs})
 	fmt.Println("done:", err)
-}
-
-// TestAFaultInAnyCallIsAnErrorAndLeavesNoDir has one system call of each kind fail
-// with EIO, the first of its kind or a later one.
-func TestAFaultInAnyCallIsAnErrorAndLeavesNoDir(t *testing.T) {
-	needRoot(t)
-	if err := exec.Command("strace", "-f", "-o", "/dev/null", "true").Run(); err != nil {
-		t.Skipf("SKIPPED: needs strace, which injects the faults: %v", err)
-	}
-	src, img := sampleImage()
-	whole := filepath.Join(workDir(t), "d")
-	if _, err := Image(context.Background(), src, img, whole, Options{Form: Rootfs}); err != nil {
-		t.Fatal(err)
-	}
-	want := list(t, whole)
-	calls := []string{"openat", "write", "pwrite64", "ftruncate", "mkdirat", "symlinkat", "linkat", "fchown", "fchownat", "fchmod",
-		"utimensat", "renameat2", "unlinkat", "getdents64", "flock", "newfstatat", "fstat", "readlinkat", "openat2", "close"}
-	times := []int{1, 7, number("PEEL_FAULT", 60)}
-	if testing.Short() {
-		times = times[1:2]
-	}
-	failed := 0
-	for _, call := range calls {
-		for _, when := range times {
-			place := workDir(t)
-			dir := filepath.Join(place, "d")
-			cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+call,
-				"-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, when), os.Args[0])
-			cmd.Env = append(os.Environ(), "PEEL_UNPACK_CHILD="+dir, "PEEL_UNPACK_AT=-1")
-			out, _ := cmd.CombinedOutput()
-			said := string(out)
-			switch {
-			case strings.Contains(said, "done: <nil>"): // there was no such call, or it did not matter
-				if got := list(t, dir); got != want {
-					t.Errorf("%s, number %d: no error, and a wrong tree:\n%s", call, when, got)
-				}
-			case strings.Contains(said, "done: "):
-				failed++
-				if !strings.Contains(said, "input/output error") {
-					t.Errorf("%s, number %d: %s: does not tell what went wrong", call, when, said)
-				}
-				if _, err := os.Lstat(dir); !os.IsNotExist(err) {
-					t.Errorf("%s, number %d: %s: and yet DIR is there", call, when, said)
-				}
-			default: // the Go runtime did not come up
-				if _, err := os.Lstat(dir); !os.IsNotExist(err) {
-					t.Errorf("%s, number %d: %s: DIR is there", call, when, said)
-				}
-			}
-			// Whatever happened, the same command again gives the right result.
-			must(removeAt(unix.AT_FDCWD, dir))
-			if _, err := Image(context.Background(), src, img, dir, Options{Form: Rootfs}); err != nil {
-				t.Errorf("%s, number %d: and then: %v", call, when, err)
-			}
-			if names := namesIn(place); len(names) != 1 {
-				t.Errorf("%s, number %d: left behind: %v", call, when, names)
-			}
-		}
-	}
-	t.Logf("%d faults were fatal", failed)
-	if failed < len(calls)/2 {
-		t.Errorf("only %d faults were fatal: this says little", failed)
-	}
 }
 
 // TestTheNextUnpackRemovesWhatAKilledOneLeft kills a process with -9 at random

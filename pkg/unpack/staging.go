@@ -49,7 +49,11 @@ func newStaging(dir string, force bool) (*staging, error) {
 	if dir == "/" {
 		return nil, &fs.PathError{Op: "unpack", Path: dir, Err: ErrMountPoint}
 	}
-	beside, err := os.OpenFile(filepath.Dir(dir), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	// The caller need not be able to read it: write and search are enough.
+	beside, err := os.OpenFile(filepath.Dir(dir), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &ParentError{Path: filepath.Dir(dir), Err: unix.ENOENT}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +146,7 @@ func (st *staging) make() error {
 		}
 		dir, err := lockDir(st.parent(), name)
 		if err != nil {
-			return err
+			return errors.Join(err, unix.Unlinkat(st.parent(), name, unix.AT_REMOVEDIR))
 		}
 		if dir == nil {
 			continue
@@ -200,9 +204,15 @@ func lockDir(parent int, name string) (*os.File, error) {
 }
 
 // sweep removes staging directories whose makers were killed. What cannot be
-// removed is left: it is somebody else's, or another sweep is at it.
+// removed is left: it is somebody else's, or another sweep is at it. In a directory
+// that cannot be read, none is found.
 func (st *staging) sweep() {
-	_ = eachEntry(st.parent(), func(e dirent) error {
+	parent, err := unix.Openat(st.parent(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(parent)
+	_ = eachEntry(parent, func(e dirent) error {
 		name := e.text()
 		var at unix.Stat_t
 		if e.typ != unix.DT_DIR || !strings.HasPrefix(name, stagingPrefix) ||

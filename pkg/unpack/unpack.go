@@ -80,8 +80,9 @@ type Stats struct {
 	Bytes   int64 // of all files in them
 }
 
-// Image unpacks img to dir, whose parent directory exists. dir itself may be
-// there if it is an empty directory: else the error is ErrNotEmpty, unless o.Force.
+// Image unpacks img to dir. Its parent directory exists, else it is a *ParentError;
+// dir itself may, if it is an empty directory: else the error is ErrNotEmpty, unless
+// o.Force.
 //
 // When the error is not nil, dir is as it was, and nothing is left beside it. It
 // is a *LayerError where one layer is to blame; in it may be an *EntryError, a

@@ -119,6 +119,25 @@ func TestSetIDBitsAreLeftOutOnRequest(t *testing.T) {
 	}
 }
 
+// TestTheParentNeedNotBeReadable: to make DIR in a directory, write and search do.
+func TestTheParentNeedNotBeReadable(t *testing.T) {
+	if !user.Again(t, user.Plain) {
+		return
+	}
+	parent := filepath.Join(workDir(t), "p")
+	must(os.Mkdir(parent, 0o300))
+	src, img := imageOfText("file a 1")
+	for _, force := range []bool{false, true} {
+		if _, err := Image(context.Background(), src, img, filepath.Join(parent, "d"), Options{Form: Rootfs, Force: force}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Chmod(parent, 0o700))
+	if names := namesIn(parent); !slices.Equal(names, []string{"d"}) {
+		t.Errorf("there is %v", names)
+	}
+}
+
 func checkMode(t *testing.T, path string, want uint32) {
 	t.Helper()
 	var st unix.Stat_t
