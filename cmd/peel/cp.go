@@ -101,7 +101,7 @@ func (a *app) copyOut(ctx context.Context, from, to string, req cpRequest, o cp.
 	}
 	root, err := c.OpenRoot()
 	if err != nil {
-		return cp.Copied{}, fmt.Errorf("%s: %w", name, err)
+		return cp.Copied{}, cannotOpen(name, err)
 	}
 	src := cp.Place{Root: beneath.New(root), Path: path}
 	defer src.Root.Close()
@@ -144,7 +144,7 @@ func (a *app) copyIn(ctx context.Context, from, to string, req cpRequest, o cp.O
 	}
 	root, err := c.OpenWritableRoot()
 	if err != nil {
-		return cp.Copied{}, fmt.Errorf("%s: %w", name, err)
+		return cp.Copied{}, cannotOpen(name, err)
 	}
 	defer root.Close()
 	dst := cp.Place{Root: beneath.New(root.File), Path: path}
@@ -157,6 +157,14 @@ func (a *app) copyIn(ctx context.Context, from, to string, req cpRequest, o cp.O
 	}
 	defer src.Root.Close()
 	return cp.Copy(ctx, src, dst, o)
+}
+
+// cannotOpen says whose file system could not be opened.
+func cannotOpen(name string, err error) error {
+	if errors.Is(err, run.ErrNotRunning) {
+		return fmt.Errorf("%s: %w, and only root opens the files of one that does not", name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // hostPlace is a path of the host's, which keeps the "/" or "/." at its end.

@@ -88,6 +88,9 @@ func (a *app) ps(req psRequest) error {
 			continue
 		}
 		row := newContainerRow(c, s, now, req.noTrunc)
+		if req.format != "" || req.json {
+			row.addSpec(c) // which takes longer than all the rest
+		}
 		if req.size {
 			if row.Size, err = sizeText(c); err != nil {
 				return err
@@ -144,14 +147,20 @@ func newContainerRow(c *run.Container, s run.Status, now time.Time, noTrunc bool
 	if s.Phase == run.Running {
 		row.Pid = strconv.Itoa(s.Pid)
 	}
-	if spec, err := c.Spec(); err == nil { // else it is being removed
-		var volumes []string
-		for _, m := range c.Binds(spec) {
-			volumes = append(volumes, printable(m.Source))
-		}
-		row.Mounts, row.Networks = strings.Join(volumes, ","), networkMode(spec)
-	}
 	return row
+}
+
+// addSpec adds what is known from the container's config.
+func (r *containerRow) addSpec(c *run.Container) {
+	spec, err := c.Spec()
+	if err != nil {
+		return // it is being removed
+	}
+	var volumes []string
+	for _, m := range c.Binds(spec) {
+		volumes = append(volumes, printable(m.Source))
+	}
+	r.Mounts, r.Networks = strings.Join(volumes, ","), networkMode(spec)
 }
 
 // dockerTime is how docker's listings print a time.

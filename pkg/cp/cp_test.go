@@ -290,6 +290,8 @@ func TestUnpackOfStrangeArchives(t *testing.T) {
 		"a hard link over the same file":           {[]*tar.Header{file("a"), {Name: "b", Linkname: "a", Typeflag: tar.TypeLink}, {Name: "b", Linkname: "a", Typeflag: tar.TypeLink}}, "x", "x/", "x/a=new x/b=new"},
 		"a link at the end of a name is replaced":  {[]*tar.Header{file("l")}, "x", "x/l->/etc/f etc/f=old", "etc/f=old x/l=new"},
 		"the place itself may be given":            {[]*tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700}, file("./a")}, "x", "x/", "x/a=new"},
+		"what is no file is skipped":               {[]*tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}, file("a")}, "x", "x/", "x/a=new"},
+		"a contiguous file is one":                 {[]*tar.Header{{Name: "a", Typeflag: tar.TypeCont, Mode: 0o644, Uname: "new"}}, "x", "x/", "x/a=new"},
 		"a place that is not there":                {nil, "x", "", "!no such directory"},
 		"a place that is no directory":             {nil, "x", "x=1", "!not a directory"},
 		"devices are left out":                     {[]*tar.Header{{Name: "sda", Typeflag: tar.TypeBlock, Devmajor: 8}}, "x", "x/", "x/"},

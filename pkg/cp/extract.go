@@ -50,8 +50,8 @@ func (x *extractor) extract(r io.Reader) error {
 		if h.Name, err = cleanName(h.Name); err != nil {
 			return err
 		}
-		if h.Name == "." {
-			continue // the directory was there, and stays as it is
+		if h.Name == "." || h.Typeflag == tar.TypeXGlobalHeader {
+			continue // the directory was there, and stays as it is; the other is no file
 		}
 		if err := x.entry(h, in); err != nil {
 			return &EntryError{h.Name, err}
@@ -177,7 +177,7 @@ func (x *extractor) replace(in int, base string, h *tar.Header, r io.Reader) err
 
 func (x *extractor) make(in int, tmp string, h *tar.Header, r io.Reader) (made bool, err error) {
 	switch h.Typeflag {
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse: // whose holes the reader fills
 		return true, x.file(in, tmp, h, r)
 	case tar.TypeLink:
 		return true, x.link(in, tmp, h)

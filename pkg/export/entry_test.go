@@ -2,6 +2,7 @@ package export
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -29,6 +30,20 @@ func TestAnEntryIsWrittenUnderTheNameThatIsGiven(t *testing.T) {
 		}
 		if got := list(t, b.Bytes()); got != tc.want {
 			t.Errorf("%s: got\n%swant\n%s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestWhatTheKernelShowsIsNoTree(t *testing.T) {
+	for _, name := range []string{"/proc", "/proc/self/status", "/sys"} {
+		f, err := os.OpenFile(name, unix.O_PATH, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var b bytes.Buffer
+		if err := Entry(t.Context(), f, "x", &b, Options{}); !errors.Is(err, errNoFile) {
+			t.Errorf("%s: %v, %d bytes", name, err, b.Len())
 		}
 	}
 }

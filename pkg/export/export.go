@@ -28,6 +28,7 @@ package export
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,6 +130,10 @@ func write(ctx context.Context, top *os.File, lower *erofs.Inode, devices []erof
 	lost := &warnings{report: o.Progress}
 	out := newOutput(ctx, w, func(name string) { lost.warn(lostChange, name) })
 	t, err := newWalker(int(top.Fd()), lower, out, lost, o)
+	if err == nil && ofKernel(int(top.Fd())) {
+		t.close()
+		err = t.fault("read", errNoFile)
+	}
 	if err == nil {
 		if lower != nil {
 			t.memory = newMemoryWalker(lower, devices, out, lost, o)
@@ -143,6 +148,9 @@ func write(ctx context.Context, top *os.File, lower *erofs.Inode, devices []erof
 	}
 	return out.close()
 }
+
+// errNoFile: to read all of /proc never ends, and reading can have effects.
+var errNoFile = errors.New("is shown by the kernel, and no file to keep")
 
 // EntryError says what could not be done with an entry of the tree.
 type EntryError struct {
