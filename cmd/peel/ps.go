@@ -74,6 +74,9 @@ func (a *app) ps(req psRequest) error {
 	now := time.Now()
 	var rows []containerRow
 	for _, c := range list {
+		if gone, _ := c.RemoveEnded(); gone { // what could not be removed is listed
+			continue
+		}
 		s, err := c.Status()
 		if errors.Is(err, run.ErrNotFound) {
 			continue

@@ -216,17 +216,24 @@ func TestAnInputEndsWithThatOfItsStarter(t *testing.T) {
 	if err := c.StartDetached(); err != nil {
 		t.Fatal(err)
 	}
+	var there []*console
 	for _, line := range []string{"first", "second"} {
 		one := sit(t, attach(t, c), leave)
 		one.types.WriteString(line + "\n")
 		one.types.Close()
 		one.expect(line)
+		there = append(there, one)
 	}
 	if s := status(t, c); s.Phase != Running {
 		t.Errorf("%+v", s)
 	}
 	if err := c.Kill(unix.SIGKILL); err != nil {
 		t.Error(err)
+	}
+	for _, one := range there {
+		if r := <-one.done; r != (relayed{code: 137}) {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

@@ -77,6 +77,7 @@ func (rt *Runtime) Create(ctx context.Context, root Rootfs, spec *specs.Spec, o 
 			return nil, err
 		}
 	}
+	rt.sweepEnded() // one of them may have the name
 	id, tmp, lock, err := rt.newDir()
 	if err != nil {
 		return nil, err
@@ -262,6 +263,9 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 	if force && errors.Is(err, ErrRunning) {
 		lock, err = c.lockKilled(ctx)
 	}
+	if errors.Is(err, ErrNotFound) {
+		return nil // it has removed itself
+	}
 	if err != nil {
 		return err
 	}
@@ -298,7 +302,7 @@ func (c *Container) remove() error {
 	}
 	err := errors.Join(c.rt.release(name, c.ID), RemoveTree(gone))
 	// The lock file last: it is what keeps others out.
-	err = errors.Join(err, os.RemoveAll(c.rt.runDir(c.ID)))
+	err = errors.Join(err, c.rt.removeRunDir(c.ID))
 	if c.AutoRemove {
 		err = errors.Join(err, c.RemoveVolumes())
 	}

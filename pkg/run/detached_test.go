@@ -1,13 +1,11 @@
 package run
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -240,53 +238,4 @@ func parentOf(t *testing.T, pid int) int {
 		t.Fatalf("parent %d", parent)
 	}
 	return parent
-}
-
-func TestManyContainersAtOnceLoseAndLeaveNothing(t *testing.T) {
-	needRoot(t)
-	rt := newRuntime(t)
-	root := newRootfs(t, nil)
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for i := range 40 {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			name := fmt.Sprintf("c%d", i%20) // every name is wanted twice
-			c, err := rt.Create(context.Background(), Rootfs{Dir: root}, probeSpec(t, "wait"), CreateOptions{Name: name})
-			if inUse := (*NameInUseError)(nil); errors.As(err, &inUse) {
-				return
-			}
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := c.StartDetached(); err != nil {
-				t.Errorf("%s: start: %v", name, err)
-			}
-			if code, out, err := execOutput(t, c, ExecOptions{}, "print", name); out != name+"\n" {
-				s, serr := c.Status()
-				t.Errorf("%s: exec: %d %q %v; status %+v, %v", name, code, out, err, s, serr)
-			}
-			if i%3 == 0 {
-				if err := c.Stop(context.Background(), time.Millisecond); err != nil {
-					t.Errorf("%s: stop: %v", name, err)
-				}
-			}
-			if err := c.Remove(context.Background(), true); err != nil {
-				t.Errorf("%s: remove: %v", name, err)
-			}
-			if left := cgroupsOf(c.ID); len(left) > 0 {
-				t.Errorf("%s: cgroups left: %v", name, left)
-			}
-		})
-	}
-	wg.Wait()
-	all, err := rt.List()
-	if err != nil || len(all) != 0 {
-		t.Errorf("left: %v, %v", all, err)
-	}
-	if names, _ := os.ReadDir(rt.names()); len(names) > 1 { // the lock
-		t.Errorf("names left: %v", names)
-	}
 }

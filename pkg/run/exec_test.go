@@ -23,6 +23,7 @@ func execOutput(t *testing.T, c *Container, o ExecOptions, args ...string) (int,
 		return 0, "", err
 	}
 	b, _ := io.ReadAll(r)
+	r.Close()
 	code, err := p.Wait()
 	return code, string(b), err
 }

@@ -14,6 +14,7 @@ import (
 func TestAnInitDoesWhatFirstProcessesMust(t *testing.T) {
 	needRoot(t)
 	firstProcess(t, func(t *testing.T, args ...string) *specs.Spec { return probeSpec(t, args...) })
+	refusals(t)
 }
 
 func TestAUsersInitDoesToo(t *testing.T) {
@@ -37,9 +38,7 @@ func withLoader(s *specs.Spec) *specs.Spec {
 
 func firstProcess(t *testing.T, spec func(*testing.T, ...string) *specs.Spec) {
 	rt := newRuntime(t)
-	root := newRootfs(t, map[string]string{
-		"bin/text": "not a program\n", "bin/script": "#!/bin/none\n", "bin/crlf": "#!/bin/probe\r\n", "bin/works": "#!/bin/probe print\n", "bin/dir/": "",
-	})
+	root := newRootfs(t, map[string]string{"bin/works": "#!/bin/probe print\n"})
 	for _, c := range []struct {
 		name string
 		args []string
@@ -49,7 +48,7 @@ func firstProcess(t *testing.T, spec func(*testing.T, ...string) *specs.Spec) {
 		{"a death by signal is, too", []string{"/bin/probe", "die", "15"}, result{code: 143}},
 		{"the dead are buried", []string{"/bin/probe", "abandon", "5"}, result{stdout: "buried\n"}},
 		{"the program has no more than its descriptors", []string{"/bin/probe", "fds"}, result{stdout: "0 1 2\n"}},
-		{"nor has the init", []string{"/bin/probe", "ls", "/proc/1/fd"}, result{stdout: "0\n1\n2\n"}},
+		{"nor has the init, when it has started it", []string{"/bin/probe", "three", "/proc/1/fd"}, result{stdout: "0\n1\n2\n"}},
 		{"a program is found", []string{"probe", "print", "found"}, result{stdout: "found\n"}},
 		{"a script works", []string{"/bin/works"}, result{stdout: "/bin/works\n"}},
 	} {
@@ -61,6 +60,12 @@ func firstProcess(t *testing.T, spec func(*testing.T, ...string) *specs.Spec) {
 			}
 		})
 	}
+	initPassesSignalsOn(t, rt, root, spec)
+}
+
+func refusals(t *testing.T) {
+	rt := newRuntime(t)
+	root := newRootfs(t, map[string]string{"bin/text": "not a program\n", "bin/script": "#!/bin/none\n", "bin/crlf": "#!/bin/probe\r\n", "bin/dir/": ""})
 	for _, c := range []struct {
 		program string
 		code    int
@@ -73,7 +78,7 @@ func firstProcess(t *testing.T, spec func(*testing.T, ...string) *specs.Spec) {
 		{"/bin/crlf", 127, "ends in CRLF"},
 	} {
 		t.Run(c.program+" is refused", func(t *testing.T) {
-			s := withLoader(spec(t))
+			s := withLoader(probeSpec(t))
 			s.Process.Args = []string{c.program}
 			if r := runOnce(t, rt, root, s, CreateOptions{Init: true}); ExitCode(r.err) != c.code || !strings.Contains(r.err.Error(), c.why) {
 				t.Errorf("%+v", r)
@@ -81,12 +86,14 @@ func firstProcess(t *testing.T, spec func(*testing.T, ...string) *specs.Spec) {
 		})
 	}
 	// What only the kernel knows, the init says itself.
-	s := withLoader(spec(t))
+	s := withLoader(probeSpec(t))
 	s.Process.Args = []string{"/bin/text"}
 	if r := runOnce(t, rt, root, s, CreateOptions{Init: true}); r.code != 126 || r.stderr != "peel: exec /bin/text: exec format error\n" {
 		t.Errorf("a text file: %+v", r)
 	}
-	// Signals are passed on.
+}
+
+func initPassesSignalsOn(t *testing.T, rt *Runtime, root string, spec func(*testing.T, ...string) *specs.Spec) {
 	c, err := rt.Create(t.Context(), Rootfs{Dir: root}, withLoader(spec(t, "wait")), CreateOptions{Init: true})
 	if err == nil {
 		err = c.StartDetached()

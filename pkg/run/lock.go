@@ -85,31 +85,58 @@ func writeLocked(f *os.File) (bool, error) {
 }
 
 // lock makes this process the one that waits for the container. It does not
-// wait for another one to let go: ErrRunning.
+// wait for another one to let go: ErrRunning. One that was removed meanwhile is
+// ErrNotFound.
 func (c *Container) lock() (*os.File, error) {
+	lock, err := c.lockRun()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(c.rt.recordFile(c.ID)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errors.Join(fmt.Errorf("%.12s: %w", c.ID, ErrNotFound), c.rt.removeRunDir(c.ID))
+		}
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+// lockRun is lock whether there is such a container or only what runs of it.
+func (c *Container) lockRun() (*os.File, error) {
 	var lock *os.File
-	var err error
 	for {
-		if err = os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
+		if err := os.MkdirAll(c.rt.runDir(c.ID), 0o700); err != nil {
 			return nil, err
 		}
+		var err error
 		lock, err = lockFile(c.rt.lockFile(c.ID), false)
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
+		if errors.Is(err, errLocked) {
+			return nil, ErrRunning
 		}
-		// A container that removes itself took the directory from under us.
-	}
-	if errors.Is(err, errLocked) {
-		return nil, ErrRunning
-	}
-	if err == nil {
-		// An exit code that an earlier run has left, and then could not remove.
-		if err = lock.Truncate(0); err != nil {
-			lock.Close()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a remover has taken the directory away
+		}
+		if err != nil {
 			return nil, err
 		}
+		break
 	}
-	return lock, err
+	// An exit code that an earlier run has left, and then could not remove.
+	if err := lock.Truncate(0); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+// removeRunDir removes a container's directory of what runs. It needs the lock.
+func (rt *Runtime) removeRunDir(id string) error {
+	err := os.RemoveAll(rt.runDir(id))
+	if errors.Is(err, unix.ENOTEMPTY) {
+		return nil // somebody locks it anew, who is going to find that there is nothing
+	}
+	return err
 }
 
 // attended says whether a live process waits for the container.

@@ -99,7 +99,8 @@ func (rt *Runtime) release(name, id string) error {
 }
 
 // Rename gives the container another name. The name it had is free when that is
-// done; a *NameInUseError says who has the new one.
+// done; a *NameInUseError says who has the new one. This Container's own record
+// stays as it was read: others may be using it.
 func (c *Container) Rename(name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -126,7 +127,6 @@ func (c *Container) Rename(name string) error {
 	if err := writeJSON(c.rt.recordFile(c.ID), &now.Record, !c.AutoRemove); err != nil {
 		return errors.Join(err, c.rt.release(name, c.ID))
 	}
-	c.Name = name
 	return c.rt.release(old, c.ID)
 }
 

@@ -2,7 +2,6 @@ package run
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -49,10 +48,6 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 	}
 	if s.Phase == Running {
 		return nil, ErrRunning
-	}
-	if _, err := os.Lstat(c.rt.recordFile(c.ID)); err != nil {
-		// Removed between the caller's look and the lock.
-		return nil, errors.Join(fmt.Errorf("%.12s: %w", c.ID, ErrNotFound), os.RemoveAll(c.rt.runDir(c.ID)))
 	}
 	if err := c.cleanUpBefore(restarts); err != nil {
 		return nil, err

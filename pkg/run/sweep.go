@@ -83,12 +83,57 @@ func (rt *Runtime) sweep() error {
 		if _, err := os.Lstat(rt.dataDir(c.ID)); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		lock, err := c.lock()
+		lock, err := c.lockRun()
 		if err != nil {
 			continue
 		}
-		failed = errors.Join(failed, c.cleanUp(), os.RemoveAll(rt.runDir(c.ID)))
+		failed = errors.Join(failed, c.cleanUp(), rt.removeRunDir(c.ID))
 		lock.Close()
 	}
 	return failed
+}
+
+// sweepEnded removes containers that were to remove themselves when they ended, and
+// whose caller or monitor was killed before. It looks at those alone that nobody
+// has finished. One that cannot be removed is left for Remove, which says why.
+func (rt *Runtime) sweepEnded() {
+	started, err := os.ReadDir(rt.run)
+	if err != nil {
+		return
+	}
+	for _, d := range started {
+		if _, err := os.Lstat(rt.stateFile(d.Name())); err != nil || !isID(d.Name()) {
+			continue
+		}
+		if c, err := rt.load(d.Name()); err == nil {
+			_, _ = c.RemoveEnded()
+		}
+	}
+}
+
+// RemoveEnded removes a container that was to remove itself, and could not: one
+// that has ended, while nobody waited for it. It says whether that was so.
+func (c *Container) RemoveEnded() (removed bool, err error) {
+	if !c.AutoRemove {
+		return false, nil
+	}
+	if s, err := c.Status(); err != nil || s.Phase != Exited {
+		return false, err
+	}
+	lock, err := c.lock()
+	if errors.Is(err, ErrRunning) || errors.Is(err, ErrNotFound) {
+		return false, nil // it is being started, or removed
+	}
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	fd, _, err := c.pidfd()
+	if err == nil { // started meanwhile, and its monitor killed
+		return false, unix.Close(fd)
+	}
+	if !errors.Is(err, ErrNotRunning) {
+		return false, err
+	}
+	return true, c.remove()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -54,6 +55,13 @@ func (c *cradle) start(role string, s Streams, p *pipes, extra []*os.File) (*Chi
 		}
 		fds[i] = f.Fd()
 	}
+	// Go renumbers the child's files, and uses numbers right above the highest.
+	exe, err := unix.FcntlInt(self.Fd(), unix.F_DUPFD_CLOEXEC, int(slices.Max(fds))+len(fds)+8)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", role, err)
+	}
+	program := os.NewFile(uintptr(exe), "self")
+	defer program.Close()
 	birth, err := c.group.BirthDir()
 	if err != nil {
 		return nil, err
@@ -75,7 +83,7 @@ func (c *cradle) start(role string, s Streams, p *pipes, extra []*os.File) (*Chi
 			}
 		}
 		var err error
-		child, err = clone(selfexe.Path(self), role, fds, cgroupFD)
+		child, err = clone(selfexe.Path(program), role, fds, cgroupFD)
 		return proto.Fail("start", role, err)
 	})
 	runtime.KeepAlive(files)

@@ -171,6 +171,19 @@ func main() {
 			fail(errno)
 		}
 		fmt.Println(int(group) == syscall.Getpgrp() && os.Getpid() != 1)
+	case "three": // waits until a directory has no more than three entries
+		for {
+			list, err := os.ReadDir(args[0])
+			if err != nil {
+				fail(err)
+			}
+			if len(list) <= 3 {
+				for _, e := range list {
+					fmt.Println(e.Name())
+				}
+				break
+			}
+		}
 	case "chmod":
 		if err := os.Chmod(args[0], 0o755); err != nil {
 			fail(err)
