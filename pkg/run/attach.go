@@ -226,34 +226,49 @@ func (a *Attachment) resize(rows, columns uint16) {
 // maxStopAnswer is how long a monitor may take to answer: a start is on its way.
 const maxStopAnswer = time.Minute
 
-// endPolicy has a container not be started again by its policy, and says whether
-// it was between two runs. When it returns there is a process to kill, or none to
-// come.
-func (c *Container) endPolicy() (between bool, err error) {
+// stopFinally sends a signal to the first process, which is not going to be started
+// again by its policy. It says whether the container was between two runs.
+// ErrNotRunning.
+func (c *Container) stopFinally(sig syscall.Signal) (between bool, err error) {
 	if c.Restart.Never() {
-		return false, nil
+		return false, c.signal(sig)
 	}
-	conn, err := monitor.DialHub(c.rt.runDir(c.ID))
-	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
-		return false, nil // no monitor, no policy
-	}
+	found, between, err := c.endPolicy()
 	if err != nil {
 		return false, err
 	}
+	if err = c.signal(sig); err == nil && !found {
+		// Its monitor was just about to listen. By now it does.
+		_, _, err = c.endPolicy()
+	}
+	return between, err
+}
+
+// endPolicy has a container not be started again by its policy. found says that
+// there is a monitor, and between that it was between two runs: when there is one,
+// there is now a process to kill, or none to come.
+func (c *Container) endPolicy() (found, between bool, err error) {
+	conn, err := monitor.DialHub(c.rt.runDir(c.ID))
+	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil // no monitor, no policy
+	}
+	if err != nil {
+		return false, false, err
+	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(maxStopAnswer)); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if _, err := conn.Write([]byte{proto.AttachStop}); err != nil {
-		return false, nil // it has just ended
+		return false, false, nil // it has just ended
 	}
 	answer := make([]byte, 2)
 	n, err := conn.Read(answer)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return false, errMonitorSilent
+		return true, false, errMonitorSilent
 	case err != nil || n != 2 || answer[0] != proto.AttachDone:
-		return false, nil
+		return false, false, nil
 	}
-	return answer[1] == 1, nil
+	return true, answer[1] == 1, nil
 }

@@ -44,14 +44,10 @@ func (c *Container) pidfd() (fd int, st state, err error) {
 // or any signal if no stop signal was chosen, end its restart policy, as docker's
 // do. ErrNotRunning.
 func (c *Container) Kill(sig syscall.Signal) error {
-	between := false
-	if c.endsPolicy(sig) {
-		var err error
-		if between, err = c.endPolicy(); err != nil {
-			return err
-		}
+	if !c.endsPolicy(sig) {
+		return c.signal(sig)
 	}
-	err := c.signal(sig)
+	between, err := c.stopFinally(sig)
 	if between && errors.Is(err, ErrNotRunning) {
 		return nil
 	}
@@ -95,11 +91,8 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 			return err
 		}
 	}
-	between, err := c.endPolicy()
-	if err != nil {
-		return err
-	}
-	switch err := c.signal(sig); {
+	between, err := c.stopFinally(sig)
+	switch {
 	case errors.Is(err, ErrNotRunning) && between:
 		return c.waitUnattended(ctx)
 	case errors.Is(err, ErrNotRunning):
@@ -127,10 +120,13 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 
 // lockKilled kills the container, whatever state it is in, and takes its lock.
 func (c *Container) lockKilled(ctx context.Context) (*os.File, error) {
-	if _, err := c.endPolicy(); err != nil {
-		return nil, err
-	}
 	for {
+		if !c.Restart.Never() {
+			// Each time: a monitor that was just about to listen may do so now.
+			if _, _, err := c.endPolicy(); err != nil {
+				return nil, err
+			}
+		}
 		fd, _, err := c.pidfd()
 		switch {
 		case err == nil:
