@@ -122,7 +122,7 @@ type storeCheck struct {
 
 	imgs          []*store.Image // those that can be read
 	containers    []*run.Container
-	images, made  []image.ID // of those, and what containers mount
+	images, made  []image.ID // that may be prepared, and that containers mount
 	blobs, layers []store.Finding
 	done          store.Checked
 }
@@ -132,13 +132,16 @@ func (k *storeCheck) run(ctx context.Context) (err error) {
 	if k.containers, err = k.app.imageContainers(); err != nil {
 		return err
 	}
-	k.containers = slices.DeleteFunc(k.containers, func(c *run.Container) bool { return !c.Root.Mounts() })
 	k.images, k.made = nil, nil
 	for _, img := range k.imgs {
 		k.images = append(k.images, image.IDOf(img))
 	}
 	for _, c := range k.containers {
-		k.made = append(k.made, image.ID(*c.Root.Image))
+		if id := image.ID(*c.Root.Image); c.Root.Mounts() {
+			k.made = append(k.made, id)
+		} else {
+			k.images = append(k.images, id) // of files, and needs no layer
+		}
 	}
 	var blobs, layers store.Checked
 	if k.blobs, blobs, err = k.st.Check(ctx, k.jobs); err != nil {
@@ -225,7 +228,7 @@ func (k *storeCheck) repair(ctx context.Context) error {
 		}
 	}
 	for _, c := range k.containers {
-		if id := image.ID(*c.Root.Image); again(id) {
+		if id := image.ID(*c.Root.Image); c.Root.Mounts() && again(id) {
 			p, err := k.cache.Restore(ctx, id)
 			if err == nil {
 				err = p.Close()

@@ -25,7 +25,8 @@ import (
 // time; then it makes the indexes once more and compares those. Of an index whose
 // layers are damaged nothing is said. images may have been prepared, and need not;
 // the layers of containers have to be there. It changes nothing. The findings come
-// sorted by path.
+// sorted by path. The files of unpacked images are not read: no digest is known of
+// them.
 func (c *Cache) Verify(ctx context.Context, images, containers []ID, jobs int) ([]store.Finding, store.Checked, error) {
 	for _, id := range slices.Concat(images, containers) {
 		if _, err := imageByID(id); err != nil {
@@ -222,7 +223,7 @@ func (c *comparer) Write(p []byte) (int, error) {
 
 // leftovers is what killed processes have left. What is locked is on its way.
 func (v *verifier) leftovers() error {
-	for _, dir := range []string{"layers/ingest", "erofs", "layers"} {
+	for _, dir := range []string{"layers/ingest", "trees/ingest", "trees/sha256", "erofs", "layers"} {
 		entries, err := os.ReadDir(filepath.Join(v.cache.root, dir))
 		if err != nil {
 			return err
@@ -230,9 +231,17 @@ func (v *verifier) leftovers() error {
 		for _, e := range entries {
 			path := filepath.Join(v.cache.root, dir, e.Name())
 			switch {
-			case dir == "layers/ingest":
+			case dir == "layers/ingest", dir == "trees/ingest":
 				if !inWork(path) {
 					v.found(store.Partial, path, "")
+				}
+			case dir == "trees/sha256": // of its files nobody knows a digest
+				name, _, _ := strings.Cut(e.Name(), ".")
+				d := digest.NewDigestFromEncoded(digest.SHA256, name)
+				if d.Validate() != nil {
+					v.found(store.Unknown, path, "")
+				} else if _, needed := v.indexes[d]; !needed {
+					v.found(store.Unused, path, d)
 				}
 			case e.Name() == "sha256" || dir == "layers" && (e.Name() == "ingest" || e.Name() == "lock"):
 			case dir == "erofs" && (strings.HasPrefix(e.Name(), indexPrefix) || strings.HasPrefix(e.Name(), checkPrefix)):

@@ -79,8 +79,8 @@ func TestVerifyNamesEachFileThatIsNotRight(t *testing.T) {
 			return errors.Join(os.RemoveAll(filepath.Dir(p.Devices[1])), os.RemoveAll(filepath.Dir(p.Index)))
 		}, ""},
 		{"what killed processes have left", func(c *Cache, _ *Prepared) error {
-			return errors.Join(os.Mkdir(c.root+"/layers/ingest/x", 0o700), os.Mkdir(c.root+"/erofs/index-1", 0o700), os.WriteFile(c.root+"/erofs/check-1", nil, 0o600))
-		}, "partial erofs/check-1\npartial erofs/index-1\npartial layers/ingest/x"},
+			return errors.Join(os.Mkdir(c.root+"/layers/ingest/x", 0o700), os.Mkdir(c.root+"/trees/ingest/x", 0o700), os.Mkdir(c.root+"/erofs/index-1", 0o700), os.WriteFile(c.root+"/erofs/check-1", nil, 0o600))
+		}, "partial erofs/check-1\npartial erofs/index-1\npartial layers/ingest/x\npartial trees/ingest/x"},
 		{"what nobody knows", func(c *Cache, _ *Prepared) error {
 			return errors.Join(os.WriteFile(c.root+"/layers/sha256/x", nil, 0o600), os.Mkdir(c.root+"/erofs/y", 0o700), os.Mkdir(c.root+"/layers/z", 0o700))
 		}, "unknown erofs/y\nunknown layers/sha256/x\nunknown layers/z"},
@@ -155,7 +155,15 @@ func TestVerifyKnowsWhoNeedsWhat(t *testing.T) {
 	if got := all(nil, []ID{IDOf(img)}); got != "" {
 		t.Errorf("by a container: %s", got)
 	}
-	if got := all(nil, nil); strings.Count(got, "unused ") != 3 {
+	for _, owners := range []string{"", ".u0"} {
+		if err := os.Mkdir(c.root+"/trees/sha256/"+img.Descriptor.Digest.Encoded()+owners, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := all([]ID{IDOf(img)}, nil); got != "" {
+		t.Errorf("the image's files are needed: %s", got)
+	}
+	if got := all(nil, nil); strings.Count(got, "unused ") != 5 {
 		t.Errorf("nothing is needed: %s", got)
 	}
 	absent := ID{digest.FromString("m"), []digest.Digest{digest.FromString("l")}}
