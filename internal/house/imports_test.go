@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"peel/pkg/run/internal/mountfd": {"peel/pkg/run/internal/proto"},
 	"peel/pkg/run/internal/guest":   {"peel/pkg/run/internal/hook", "peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/internal/rawfork", "peel/pkg/run/internal/seccomp", "peel/internal/beneath", "peel/internal/users"},
 	"peel/pkg/run/internal/pid1":    {"peel/pkg/run/internal/memory"},
-	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/memory", "peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe", "peel/internal/rawfork", "peel/internal/userns"},
+	"peel/pkg/run/internal/monitor": {"peel/pkg/run/internal/memory", "peel/pkg/run/internal/mountfd", "peel/pkg/run/internal/proto", "peel/pkg/run/internal/cgroup", "peel/pkg/run/internal/selfexe", "peel/internal/rawfork", "peel/internal/userns"},
 }
 
 // onlyImporter names libraries that one package alone may know.

@@ -2,11 +2,14 @@ package run
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"peel/pkg/run/internal/monitor"
 )
 
 // UnsupportedError is a wish of config.json that cannot be kept. To run without
@@ -49,6 +52,9 @@ func validate(s *specs.Spec) error {
 	for i, m := range s.Mounts {
 		if !filepath.IsAbs(m.Destination) {
 			return &UnsupportedError{fmt.Sprintf("mounts[%d].destination", i), fmt.Sprintf("%q is not absolute", m.Destination)}
+		}
+		if err := validateMapping(s, m); err != "" {
+			return &UnsupportedError{fmt.Sprintf("mounts[%d].uidMappings", i), err}
 		}
 	}
 	for i, d := range s.Linux.Devices {
@@ -187,4 +193,23 @@ func validateSysctls(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// validateMapping says what is wrong with the owners that are mapped in a mount.
+func validateMapping(s *specs.Spec, m specs.Mount) string {
+	if !monitor.Mapped(m) {
+		return ""
+	}
+	bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+	switch own := len(m.UIDMappings) + len(m.GIDMappings); {
+	case os.Geteuid() != 0:
+		return "owners of files are mapped by root alone"
+	case !bind:
+		return "owners are mapped in bind mounts alone"
+	case own > 0 && (len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0):
+		return "uidMappings and gidMappings go together"
+	case own == 0 && len(s.Linux.UIDMappings) == 0:
+		return "no mappings, and no user namespace to have them from"
+	}
+	return ""
 }

@@ -86,6 +86,9 @@ func (g *guest) run() error {
 	if g.Root.Tree {
 		unix.CloseOnExec(proto.FirstFD)
 	}
+	for _, fd := range g.Mapped {
+		unix.CloseOnExec(fd)
+	}
 	if g.Init {
 		// What this process was executed from, which nobody in the container can
 		// write to: see package selfexe.

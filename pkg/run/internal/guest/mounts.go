@@ -15,25 +15,27 @@ import (
 
 // mounts makes the mounts of config.json in their order.
 func (g *guest) mounts() error {
-	for _, m := range g.Spec.Mounts {
-		if err := g.mount(m); err != nil {
+	for i, m := range g.Spec.Mounts {
+		if err := g.mount(i, m); err != nil {
 			return proto.Fail("mount", m.Destination, err)
 		}
 	}
 	return nil
 }
 
-func (g *guest) mount(m specs.Mount) error {
+func (g *guest) mount(i int, m specs.Mount) error {
 	o := parseOptions(m.Options)
 	if o.unsupported != "" {
 		return fmt.Errorf("mount option %q is not supported", o.unsupported)
 	}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return fmt.Errorf("id-mapped mounts are not supported")
-	}
 	switch {
 	case o.bind || m.Type == "bind":
-		return g.bind(m, o)
+		tree, err := g.source(i, m, o)
+		if err != nil {
+			return proto.Fail("bind", m.Source, err)
+		}
+		defer unix.Close(tree)
+		return g.bind(tree, m, o)
 	case m.Type == "cgroup" || m.Type == "cgroup2":
 		return g.mountCgroup(m, o)
 	}
@@ -123,21 +125,25 @@ func (g *guest) directory(m specs.Mount) (int, error) {
 	return fd, err
 }
 
-// bind mounts a file or directory of the host.
-func (g *guest) bind(m specs.Mount, o options) error {
+// source opens what a bind mount shows, as a mount that is attached nowhere.
+func (g *guest) source(i int, m specs.Mount, o options) (int, error) {
+	if fd, ok := g.Mapped[i]; ok {
+		return fd, nil
+	}
+	return mountfd.CloneTree(unix.AT_FDCWD, m.Source, o.deep)
+}
+
+// bind mounts a file or directory of the host, by its source.
+func (g *guest) bind(tree int, m specs.Mount, o options) error {
 	if len(o.data) > 0 {
 		return fmt.Errorf("mount option %q means nothing for a bind mount", o.data[0])
 	}
-	tree, err := mountfd.CloneTree(unix.AT_FDCWD, m.Source, o.deep)
-	if err != nil {
-		return proto.Fail("bind", m.Source, err)
-	}
-	defer unix.Close(tree)
 	var st unix.Stat_t
 	if err := unix.Fstat(tree, &st); err != nil {
 		return err
 	}
 	var target int
+	var err error
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		target, err = g.directory(m)

@@ -50,7 +50,7 @@ var ignored = []string{"defaults", "mand", "nomand", "silent", "loud", "iversion
 
 // refused options would need work that is not done; to drop one silently would
 // give another mount than the one asked for.
-var refused = []string{"remount", "tmpcopyup", "idmap", "ridmap"}
+var refused = []string{"remount", "tmpcopyup"}
 
 func parseOptions(list []string) options {
 	var o options
@@ -72,6 +72,7 @@ func parseOptions(list []string) options {
 			o.bind = true
 		case word == "rbind":
 			o.bind, o.deep = true, true
+		case word == "idmap", word == "ridmap": // by whom the guest has the mount from
 		case slices.Contains(ignored, word), word == "":
 		case slices.Contains(refused, word):
 			o.unsupported = word

@@ -171,6 +171,22 @@ func (l *Launch) clone(pipes *pipes) (*Child, error) {
 	if l.Tree != nil {
 		extra = append(extra, l.Tree)
 	}
+	mapped, err := mappedMounts(l.Guest.Spec)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, f := range mapped {
+			f.Close()
+		}
+	}()
+	l.Guest.Mapped = map[int]int{}
+	for i, m := range l.Guest.Spec.Mounts {
+		if Mapped(m) {
+			l.Guest.Mapped[i] = proto.FirstFD + len(extra)
+			extra, mapped = append(extra, mapped[0]), append(mapped[1:], mapped[0])
+		}
+	}
 	return c.start(proto.GuestName, l.Streams, pipes, extra)
 }
 

@@ -70,6 +70,9 @@ type Guest struct {
 	Fill []string `json:"fill,omitempty"`
 	// Init: the first process is package pid1, and the program its child.
 	Init bool `json:"init,omitempty"`
+	// Mapped are the descriptors of those of Spec.Mounts, by their number, that are
+	// there already, with owners mapped.
+	Mapped map[int]int `json:"mapped,omitempty"`
 	// Bundle is what hooks are told of where the config is.
 	Bundle string `json:"bundle,omitempty"`
 	// Cgroups are the container's directories by controller, as the host sees
