@@ -50,7 +50,7 @@ func TestPrepareKilledAtAnyMoment(t *testing.T) {
 					c = open(t)
 				}
 			}
-			if n < 4 {
+			if !keep && n < 4 { // a killed one may have got far
 				t.Errorf("after %d pieces it was done", n)
 			}
 			left, _, err := c.Verify(t.Context(), []ID{IDOf(img)}, nil, 2)
