@@ -33,6 +33,9 @@ func (a *app) unpackOnce(ctx context.Context, req imageRequest, f runFlags) (img
 		return nil, nil, err
 	}
 	ids := a.subordinate()
+	if ids != nil {
+		req.last = progress.Downloaded // the other process, which unpacks, is silent
+	}
 	get := func(ctx context.Context, make func(dir string) error) (err error) {
 		files, err = cache.Unpacked(ctx, image.IDOf(img), ownersKey(ids), func(dir string) error {
 			if err := run.TryOverlay(filepath.Dir(dir)); err != nil {

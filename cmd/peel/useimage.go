@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type imageRequest struct {
 	when string // --pull
 	// quiet: nothing is said unless the image has to be pulled.
 	quiet bool
+	// last is the event that completes a layer; empty is progress.Unpacked.
+	last progress.Kind
 }
 
 // use does something with an image whose layers may still be arriving. It may be
@@ -40,7 +43,7 @@ func (a *app) useImage(ctx context.Context, req imageRequest, f pullFlags, use u
 	if req.when != pullMissing && req.when != pullAlways && req.when != pullNever {
 		return usageError{nil, fmt.Errorf("--pull %q: want missing, always or never", req.when)}
 	}
-	p, err := a.newPulling(req.name, f, progress.Unpacked)
+	p, err := a.newPulling(req.name, f, cmp.Or(req.last, progress.Unpacked))
 	if err != nil {
 		return err
 	}
