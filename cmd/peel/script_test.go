@@ -56,6 +56,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "containers": // can run here
 				return probe != "", nil
+			case "apparmor": // confines what root runs
+				return run.DefaultAppArmorProfile() != "", nil
 			case "erofs": // prepared images can be mounted here
 				return canMountImages(t), nil
 			}

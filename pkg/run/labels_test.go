@@ -1,6 +1,7 @@
 package run
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -106,5 +107,53 @@ func TestPartsOfSELinuxLabels(t *testing.T) {
 		if got, err := changeLabel(c.own, strings.Fields(c.changes)); got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s with %s: %q, %v, want %q", c.own, c.changes, got, err, c.want)
 		}
+	}
+}
+
+// The policy of the machine that this is made for (e2e/vm) has a type whose
+// programs write to no file.
+func TestSELinuxLabelsArePutOn(t *testing.T) {
+	needRoot(t)
+	const label = "system_u:system_r:peel_test_t"
+	if err := os.WriteFile("/sys/fs/selinux/context", []byte(label), 0); err != nil {
+		t.Skip("SKIPPED: needs SELinux with the policy of e2e/vm")
+	}
+	rt := newRuntime(t)
+	root := newRootfs(t, map[string]string{"etc/motd": "x"})
+	labelled := func(label string, args ...string) *specs.Spec {
+		s := probeSpec(t, args...)
+		s.Process.SelinuxLabel = label
+		return s
+	}
+	for _, c := range []struct {
+		label, want, wrote string
+	}{
+		{"", "system_u:system_r:kernel_t", ""},
+		{label, label, "permission denied"},
+	} {
+		r := runOnce(t, rt, root, labelled(c.label, "cat", "/proc/self/attr/current"), CreateOptions{})
+		if r.err != nil || strings.TrimRight(r.stdout, "\x00") != c.want {
+			t.Errorf("asked for %q: %+v", c.label, r)
+		}
+		if r := runOnce(t, rt, root, labelled(c.label, "write", "/etc/motd", "y"), CreateOptions{}); r.err != nil || !strings.Contains(r.stderr, c.wrote) || c.wrote == "" && r.code != 0 {
+			t.Errorf("asked for %q: wrote: %+v", c.label, r)
+		}
+	}
+	if r := runOnce(t, rt, root, labelled("system_u:system_r:no_such_t", "exit", "0"), CreateOptions{}); r.err == nil || !strings.Contains(r.err.Error(), "SELinux label system_u:system_r:no_such_t") {
+		t.Errorf("a label that the policy does not know: %+v", r)
+	}
+	c, err := rt.Create(t.Context(), Rootfs{Dir: root}, labelled(label, "wait"), CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartDetached(); err != nil {
+		t.Fatal(err)
+	}
+	waitForLine(t, c, "ready")
+	if _, got, err := execOutput(t, c, ExecOptions{}, "cat", "/proc/self/attr/current"); strings.TrimRight(got, "\x00") != label || err != nil {
+		t.Errorf("exec has %q, %v", got, err)
+	}
+	if got, err := SELinuxLabel([]string{"type:peel_test_t"}); got != label || err != nil {
+		t.Errorf("%q, %v, want %q", got, err, label)
 	}
 }
