@@ -25,6 +25,7 @@ tests="$demo
 	newuidmap                uidmap
 	podman                   podman
 	qemu-system-x86_64       qemu-system-x86
+	secilc                   secilc
 	skopeo                   skopeo
 	strace                   strace
 "

@@ -77,7 +77,7 @@ func moveToDisk() error {
 	if err := mount("devtmpfs", "/dev", "devtmpfs", 0, ""); err != nil {
 		return err
 	}
-	modules, err := filepath.Glob("/modules/*.ko") // named in the order they need
+	modules, err := filepath.Glob("/modules/*") // named in the order they need
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,11 @@ func moveToDisk() error {
 		if err != nil {
 			return err
 		}
-		err = unix.FinitModule(int(f.Fd()), "", 0)
+		flags := 0
+		if strings.HasSuffix(m, ".xz") {
+			flags = unix.MODULE_INIT_COMPRESSED_FILE
+		}
+		err = unix.FinitModule(int(f.Fd()), "", flags)
 		f.Close()
 		if err != nil && err != unix.EEXIST {
 			return fmt.Errorf("module %s: %w", m, err)
@@ -161,6 +165,9 @@ func furnish() error {
 			return err
 		}
 	}
+	if err := loadSELinux(); err != nil {
+		return err
+	}
 	// Shared, as every system that runs containers has it.
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return err
@@ -195,6 +202,24 @@ func furnish() error {
 		return err
 	}
 	return upLoopback()
+}
+
+// loadSELinux loads the policy that is there for a kernel that waits for one, and
+// has it enforced.
+func loadSELinux() error {
+	policy, err := os.ReadFile("/vm/selinux.policy")
+	if os.IsNotExist(err) {
+		return nil
+	}
+	for _, w := range []struct {
+		file string
+		text []byte
+	}{{"load", policy}, {"enforce", []byte("1")}} {
+		if err == nil {
+			err = os.WriteFile("/sys/fs/selinux/"+w.file, w.text, 0)
+		}
+	}
+	return err
 }
 
 // mountedOn tells a directory that is on another file system than its parent.
