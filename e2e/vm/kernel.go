@@ -33,7 +33,8 @@ var wanted = []string{
 	"overlay", "libcrc32c", "netfs", "fscache", "erofs", "loop",
 }
 
-// ErrNoKernel says that this machine's distribution does not have the package.
+// ErrNoKernel says that the package cannot be had: the distribution has none, or
+// there is no network.
 var ErrNoKernel = errors.New("no package " + kernelPackage)
 
 // FindKernel returns the distribution's present kernel, from dir where it has
@@ -108,7 +109,7 @@ func fetch(ctx context.Context, pkg, home string) error {
 	get := exec.CommandContext(ctx, "apt-get", "download", "-q", pkg)
 	get.Dir = filepath.Join(tmp, "deb")
 	if out, err := get.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get download: %w: %s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("%w: apt-get download: %w: %s", ErrNoKernel, err, bytes.TrimSpace(out))
 	}
 	debs, err := filepath.Glob(filepath.Join(tmp, "deb", "*.deb"))
 	if err != nil || len(debs) != 1 {
