@@ -161,6 +161,7 @@ func runBundle(t *testing.T, runtime, dir string, asNobody bool) string {
 func run(args []string) (string, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=/nonexistent")
+	cmd.Stdin = strings.NewReader("") // crun gives its streams away, also the host's /dev/null
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
