@@ -285,6 +285,7 @@ func (c *Container) Status() (Status, error) {
 	switch {
 	case alive:
 		s.Phase, s.Pid, s.Unattended = Running, st.Pid, !attended
+		s.Code = 0
 	case attended && st.Restarting:
 		s.Phase = Restarting
 	case attended && s.Finished.IsZero():

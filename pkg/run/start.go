@@ -91,6 +91,9 @@ func (c *Container) start(lock *os.File, streams Streams, restarts int) (*Proces
 		Created: func(pid int) error { return c.created(spec, pid) },
 	}
 	last := LastRun{Started: time.Now(), RestartCount: restarts}
+	if restarts > 0 {
+		last.Code = s.Code // what a restart is for, until its program runs
+	}
 	if err := writeJSON(c.rt.lastRunFile(c.ID), &last, false); err != nil {
 		return nil, err
 	}
