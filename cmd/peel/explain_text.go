@@ -218,6 +218,11 @@ func (t *text) powers(r *explain.Report) {
 		t.fact("no_new_privs", "off: set-id programs raise powers")
 	}
 	switch s := r.Seccomp; {
+	case len(s.Refused)+len(s.Conditional) > 0:
+		t.fact("system calls", "filtered; refused are %s", or(strings.Join(s.Refused, ", "), "none"))
+		if len(s.Conditional) > 0 {
+			t.fact("", "and, with some arguments, %s", strings.Join(s.Conditional, ", "))
+		}
 	case s.Mode == "filter" && s.Filters == 0:
 		t.fact("system calls", "filtered (by what, can't be seen from outside)")
 	case s.Mode == "filter":

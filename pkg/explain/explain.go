@@ -75,10 +75,15 @@ type Unreadable struct {
 }
 
 // Seccomp is how system calls are filtered. Which calls the filters refuse can't be
-// read without stopping the process.
+// read without stopping the process: Process leaves that to those who know what the
+// filter was made of.
 type Seccomp struct {
 	Mode    string `json:"mode"`              // none, strict or filter
 	Filters int    `json:"filters,omitempty"` // 0 if the kernel does not say (before 5.9)
+	// Refused are calls that are always refused, and Conditional those that are with
+	// some arguments.
+	Refused     []string `json:"refused,omitempty"`
+	Conditional []string `json:"conditional,omitempty"`
 }
 
 // Process reads what confines the process pid. root is the machine's file system
