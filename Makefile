@@ -50,7 +50,7 @@ generated:
 	@git diff --exit-code -- $$(git grep -l '^// Code generated .*DO NOT EDIT' -- '*.go' '*.s') || { echo 'go generate changes files that are committed'; exit 1; }
 
 unit:
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v '^peel/e2e')
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '^peel/e2e')
 
 # Every defence taken out in turn, which the test of its attack has to notice.
 defences:

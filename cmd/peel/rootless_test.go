@@ -66,6 +66,7 @@ func scriptsAs(t *testing.T, kind testuser.Kind) {
 			e.Setenv("REGISTRY", r.host())
 			e.Setenv("PEEL_ROOT", e.WorkDir+"/store")
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv(raceEnv, raceQuick)
 			e.Setenv("WANT", filepath.Join(shared, "want.tar"))
 			e.Setenv("UID", fmt.Sprint(testuser.ID))
 			e.Defer(removeContainers(e, e.WorkDir+"/store"))

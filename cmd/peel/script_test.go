@@ -18,6 +18,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"peel": main, mappedName: main})
 }
 
+// A program with the race detector sleeps for a second when it exits, unless told
+// not to, and these tests run programs by the hundred.
+const raceEnv, raceQuick = "GORACE", "atexit_sleep_ms=0"
+
 // The scripts under testdata/script are peel as a user types it: what appears on
 // stdout and stderr, the exit code, the files left behind.
 //
@@ -39,6 +43,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REGISTRY", r.host())
 			e.Setenv("PEEL_ROOT", e.WorkDir+"/store")
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv(raceEnv, raceQuick)
 			if probe != "" {
 				r.publishProbe(t, probe)
 				e.Defer(removeContainers(e, e.WorkDir+"/store"))

@@ -75,6 +75,11 @@ func (s *Store) Check(ctx context.Context, jobs int) ([]Finding, Checked, error)
 		findings []Finding // guarded by mu
 		done     Checked   // guarded by mu
 	)
+	found := func(f Finding) {
+		mu.Lock()
+		defer mu.Unlock()
+		findings = append(findings, f)
+	}
 	there := map[digest.Digest]bool{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(jobs, 1))
@@ -82,23 +87,23 @@ func (s *Store) Check(ctx context.Context, jobs int) ([]Finding, Checked, error)
 		path := filepath.Join(dir, e.Name())
 		d := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
 		if d.Validate() != nil || !e.Type().IsRegular() {
-			findings = append(findings, Finding{What: Unknown, Path: path})
+			found(Finding{What: Unknown, Path: path})
 			continue
 		}
 		there[d] = true
 		g.Go(func() error {
 			n, ok, err := sound(gctx, path, d)
 			mu.Lock()
-			defer mu.Unlock()
 			done.Files++
 			done.Bytes += n
+			mu.Unlock()
 			switch {
 			case err != nil:
 				return err
 			case !ok:
-				findings = append(findings, refs.finding(Damaged, path, d))
+				found(refs.finding(Damaged, path, d))
 			case !refs.leadTo(d):
-				findings = append(findings, Finding{What: Unused, Path: path, Digest: d})
+				found(Finding{What: Unused, Path: path, Digest: d})
 			}
 			return nil
 		})
