@@ -72,15 +72,7 @@ func (a *app) createMounted(ctx context.Context, rt *run.Runtime, req imageReque
 		return nil, err
 	}
 	defer root.Close()
-	spec, err := imageSpec(img, root, command, f)
-	if err != nil {
-		return nil, err
-	}
-	if o.StopSignal == "" {
-		o.StopSignal = img.Config.Config.StopSignal
-	}
-	id := run.Image(image.IDOf(img))
-	return a.create(ctx, rt, run.Rootfs{Image: &id}, spec, o, f.dryRun)
+	return a.createOver(ctx, rt, img, root, nil, command, f, o)
 }
 
 // createOverFiles makes a container that has its changes over the files of its image,
@@ -90,13 +82,19 @@ func (a *app) createOverFiles(ctx context.Context, rt *run.Runtime, req imageReq
 	if err != nil {
 		return nil, err
 	}
-	// As above.
+	// Until the container is there, and says itself that it needs the image.
 	defer files.Close()
 	root, err := os.Open(files.Rootfs)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
+	return a.createOver(ctx, rt, img, root, []string{files.Rootfs}, command, f, o)
+}
+
+// createOver makes a container that has its changes over an image, whose root is
+// open. lower is the image's files; nil if it is going to be mounted.
+func (a *app) createOver(ctx context.Context, rt *run.Runtime, img *store.Image, root *os.File, lower, command []string, f runFlags, o run.CreateOptions) (*run.Container, error) {
 	spec, err := imageSpec(img, root, command, f)
 	if err != nil {
 		return nil, err
@@ -105,7 +103,7 @@ func (a *app) createOverFiles(ctx context.Context, rt *run.Runtime, req imageReq
 		o.StopSignal = img.Config.Config.StopSignal
 	}
 	id := run.Image(image.IDOf(img))
-	return a.create(ctx, rt, run.Rootfs{Image: &id, Lower: []string{files.Rootfs}}, spec, o, f.dryRun)
+	return a.create(ctx, rt, run.Rootfs{Image: &id, Lower: lower}, spec, o, f.dryRun)
 }
 
 // openCache opens the cache of prepared images, which is beside the store.

@@ -152,6 +152,28 @@ func TestTagNamesAnImageAndMovesIt(t *testing.T) {
 	}
 }
 
+func TestDigestsFindImagesUnderOtherNames(t *testing.T) {
+	s := open(t, t.TempDir())
+	img := testImage(t, s, "one")
+	img.Source = digest.FromString("the index it came from")
+	if err := s.Tag(t.Context(), "example.org:5000/x:1", img); err != nil {
+		t.Fatal(err)
+	}
+	for name, found := range map[string]bool{
+		"example.org:5000/x@" + img.Descriptor.Digest.String():   true,
+		"example.org:5000/x@" + img.Source.String():              true,
+		"example.org:5000/x@" + digest.FromString("no").String(): false,
+		"example.org:5000/x/y@" + img.Source.String():            false,
+		"example.org@" + img.Source.String():                     false, // which is not "example.org", tag "5000/x:1"
+		"example.org:5000/x:1@":                                  false,
+	} {
+		got, err := s.Resolve(name)
+		if found && (err != nil || got.Descriptor.Digest != img.Descriptor.Digest) || !found && !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 func TestManyTagAtOnce(t *testing.T) {
 	root := t.TempDir()
 	img := testImage(t, open(t, root), "one")
